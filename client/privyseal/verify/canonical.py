@@ -1,0 +1,87 @@
+"""Canonical JSON (RFC 8785) for the values that leaves and statements are made of.
+
+Restricted to what needs no care: strings, booleans, null, integers up to 2^53 - 1, lists,
+and objects with ASCII keys. With that, Python's own encoder writes the canonical form; a
+test compares it with an independent implementation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, Union, cast
+
+from privyseal.verify.errors import VerificationError
+
+Json: TypeAlias = Union[str, int, bool, None, Sequence["Json"], Mapping[str, "Json"]]
+"""A value that has a canonical form here."""
+
+MAX_SAFE_INTEGER = 2**53 - 1
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+
+
+def canonical(value: Json) -> bytes:
+    """Encode a value as canonical JSON.
+
+    Args:
+        value: Strings must be encodable as UTF-8.
+
+    Returns:
+        UTF-8 bytes.
+
+    Raises:
+        ValueError: For a float, an integer beyond 2^53 - 1 or a non-ASCII key.
+    """
+    _check(value)
+    return _encode(value).encode("utf-8")
+
+
+def parse_object(data: bytes, what: str) -> dict[str, Any]:
+    """Parse a JSON object, refusing duplicate members, floats and non-finite numbers.
+
+    Raises:
+        VerificationError: If it is anything else.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_float=_refuse,
+        )
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"{what} is not well-formed JSON") from error
+    if not isinstance(value, dict):
+        raise VerificationError(f"{what} is not a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")
+    return members
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"number {text} has no canonical form here")
+
+
+def _check(value: Json) -> None:
+    if value is None or isinstance(value, str | bool):
+        return
+    if isinstance(value, int):
+        if abs(value) > MAX_SAFE_INTEGER:
+            raise ValueError("integer beyond 2^53 - 1")
+    elif isinstance(value, Mapping):
+        for key, member in value.items():
+            if not key.isascii():
+                raise ValueError("member name is not ASCII")
+            _check(member)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item)
+    else:
+        raise ValueError(f"{type(value).__name__} has no canonical form here")  # noqa: TRY004 - one error type for the caller

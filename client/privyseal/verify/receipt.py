@@ -1,0 +1,211 @@
+"""The receipt: statement, signatures, the leaf of the log and its proof, in one file.
+
+Rules of `verify_receipt`, in order:
+
+1. The statement's signature verifies with the key given, and only then is it parsed.
+2. The checkpoint is signed by the log given.
+3. The leaf is in the tree of that checkpoint.
+4. The leaf tells of this statement, this public key and these signatures, no others.
+5. Each other signature verifies with the public key that the receipt carries for it, and
+   the leaf holds that key's digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from privyseal.verify.canonical import Json, canonical, parse_object
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.keys import (
+    PublicKey,
+    load_public_key,
+    public_key_sha256,
+    verify_rsa_digest,
+    verify_signature,
+)
+from privyseal.verify.merkle import leaf_hash, verify_inclusion
+from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
+from privyseal.verify.statement import PAYLOAD_TYPE, Statement, envelope, open_envelope, pae
+
+MEDIA_TYPE = "application/vnd.privyseal.receipt.v1+json"
+MAX_RECEIPT = 256 * 1024
+SIGNATURE_ACT = "release.sign"
+
+
+@dataclass(frozen=True)
+class SchemeSignature:
+    """One signature beside the statement's, with all that is needed to check it."""
+
+    scheme: str
+    algorithm: str
+    key_version: str
+    public_key: bytes
+    signature: bytes
+
+    def leaf_record(self) -> dict[str, Json]:
+        """Return what the leaf says of it."""
+        return {
+            "scheme": self.scheme,
+            "keyVersion": self.key_version,
+            "publicKeySha256": hashlib.sha256(self.public_key).hexdigest(),
+            "signatureSha256": hashlib.sha256(self.signature).hexdigest(),
+        }
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A verified receipt."""
+
+    statement: Statement
+    signatures: tuple[SchemeSignature, ...]
+    leaf: dict[str, Any]
+    index: int
+    checkpoint: Checkpoint
+
+    def signature(self, scheme: str) -> SchemeSignature:
+        """Return the signature of a scheme. Raises VerificationError if there is none."""
+        for candidate in self.signatures:
+            if candidate.scheme == scheme:
+                return candidate
+        raise VerificationError(f"receipt has no signature for {scheme}")
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def build_receipt(
+    *,
+    payload: bytes,
+    signatures: tuple[SchemeSignature, ...],
+    leaf: bytes,
+    index: int,
+    proof: list[bytes],
+    checkpoint: str,
+) -> bytes:
+    """Return a receipt, canonical JSON. The first signature is the statement's."""
+    first = signatures[0]
+    entries: list[Json] = [
+        {
+            "scheme": s.scheme,
+            "algorithm": s.algorithm,
+            "keyVersion": s.key_version,
+            "publicKey": _b64(s.public_key),
+            "signature": _b64(s.signature),
+        }
+        for s in signatures
+    ]
+    hashes: list[Json] = [_b64(h) for h in proof]
+    return canonical(
+        {
+            "mediaType": MEDIA_TYPE,
+            "statement": envelope(payload, first.key_version, first.signature),
+            "signatures": entries,
+            "log": {
+                "leaf": _b64(leaf),
+                "index": index,
+                "proof": hashes,
+                "checkpoint": checkpoint,
+            },
+        }
+    )
+
+
+def verify_receipt(
+    data: bytes, *, log: NoteVerifier, statement_key: PublicKey | None = None
+) -> Receipt:
+    """Verify a receipt against pinned keys.
+
+    Args:
+        data: The receipt, at most 256 KiB.
+        log: The log's verifier key.
+        statement_key: The app's statement key. If absent, the key in the receipt is used,
+            which the log vouches for (rules 4 and 5): enough for who trusts the log.
+
+    Returns:
+        The receipt, all of it verified.
+
+    Raises:
+        VerificationError: With what is wrong.
+    """
+    if len(data) > MAX_RECEIPT:
+        raise VerificationError("receipt is larger than 256 KiB")
+    value = parse_object(data, "receipt")
+    if value.get("mediaType") != MEDIA_TYPE:
+        raise VerificationError("file is not a Privyseal receipt of version 1")
+    try:
+        signatures = tuple(
+            SchemeSignature(
+                scheme=str(s["scheme"]),
+                algorithm=str(s["algorithm"]),
+                key_version=str(s["keyVersion"]),
+                public_key=base64.b64decode(s["publicKey"], validate=True),
+                signature=base64.b64decode(s["signature"], validate=True),
+            )
+            for s in value["signatures"]
+        )
+        leaf = base64.b64decode(value["log"]["leaf"], validate=True)
+        index = value["log"]["index"]
+        proof = [base64.b64decode(h, validate=True) for h in value["log"]["proof"]]
+        note = value["log"]["checkpoint"]
+        sealed = value["statement"]
+        if not (isinstance(index, int) and isinstance(note, str) and isinstance(sealed, dict)):
+            raise TypeError
+    except (KeyError, TypeError, AttributeError, binascii.Error, ValueError) as error:
+        raise VerificationError("receipt lacks a field or has one of a wrong form") from error
+    if not signatures or signatures[0].scheme != "statement-v1":
+        raise VerificationError("receipt does not begin with the statement's signature")
+    carried = load_public_key(signatures[0].public_key)
+    if statement_key is not None and public_key_sha256(carried) != public_key_sha256(statement_key):
+        raise VerificationError("receipt was made with another statement key than the one given")
+    payload = open_envelope(sealed, carried)
+    statement = Statement.parse(payload)
+    checkpoint = open_checkpoint(note, log)
+    if statement.log_origin != checkpoint.origin:
+        raise VerificationError("statement names another log than the checkpoint")
+    verify_inclusion(
+        index=index,
+        size=checkpoint.size,
+        leaf=leaf_hash(leaf),
+        proof=proof,
+        root=checkpoint.root,
+    )
+    act = parse_object(leaf, "log leaf")
+    expected = signature_act(payload, statement, signatures)
+    if {name: act.get(name) for name in expected} != expected:
+        raise VerificationError("the log tells of another signature than the receipt")
+    for signature in signatures:
+        _verify_scheme(signature, statement, payload)
+    return Receipt(statement, signatures, act, index, checkpoint)
+
+
+def signature_act(
+    payload: bytes, statement: Statement, signatures: tuple[SchemeSignature, ...]
+) -> dict[str, Json]:
+    """Return the members of the log leaf that tell of these signatures."""
+    return {
+        "act": SIGNATURE_ACT,
+        "app": statement.app,
+        "version": statement.version,
+        "counter": statement.counter,
+        "bundleSha256": statement.bundle_sha256.hex(),
+        "statementSha256": hashlib.sha256(payload).hexdigest(),
+        "signatures": [s.leaf_record() for s in signatures],
+    }
+
+
+def _verify_scheme(signature: SchemeSignature, statement: Statement, payload: bytes) -> None:
+    prefix = f"apps/{statement.app}/keys/"
+    if not signature.key_version.startswith(prefix):
+        raise VerificationError("receipt has a signature by a key of another app")
+    key = load_public_key(signature.public_key)
+    if signature.scheme == "statement-v1":
+        verify_signature(key, signature.signature, pae(PAYLOAD_TYPE, payload))
+    elif signature.scheme == "capawesome-v1":
+        verify_rsa_digest(key, signature.signature, statement.bundle_sha256)
+    else:
+        raise VerificationError(f"receipt has a signature of unknown scheme {signature.scheme}")

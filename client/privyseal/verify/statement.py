@@ -1,0 +1,147 @@
+"""What Privyseal says about a bundle: an in-toto Statement v1 in a DSSE envelope v1.0.2.
+
+The subject is the bundle's zip; the predicate binds it to the app, the version, the
+release counter, the manifest, the native range and the commit. `build` and `parse` are
+inverse to each other, and `parse` refuses every text that `build` would not write.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from privyseal.verify.canonical import Json, canonical, parse_object
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.keys import PublicKey, verify_signature
+
+PAYLOAD_TYPE = "application/vnd.privyseal.statement.v1+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://privyseal.dev/release/v1"
+
+
+@dataclass(frozen=True)
+class NativeRange:
+    """Bounds on the store binaries of one platform; an empty text sets none.
+
+    `min` and `max` are inclusive, `eq` is the one version that is left out.
+    """
+
+    platform: str
+    min: str = ""
+    max: str = ""
+    eq: str = ""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The content of a statement."""
+
+    app: str
+    version: str
+    counter: int
+    bundle_sha256: bytes
+    bundle_length: int
+    manifest_sha256: bytes
+    native_ranges: tuple[NativeRange, ...]
+    source_commit: str
+    signed_at: int
+    log_origin: str
+
+    def build(self) -> bytes:
+        """Return the in-toto Statement, canonical JSON."""
+        ranges: list[Json] = [
+            {"platform": r.platform, "min": r.min, "max": r.max, "eq": r.eq}
+            for r in self.native_ranges
+        ]
+        return canonical(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [{"name": self.app, "digest": {"sha256": self.bundle_sha256.hex()}}],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": {
+                    "app": self.app,
+                    "version": self.version,
+                    "counter": self.counter,
+                    "bundle": {"length": self.bundle_length, "format": "zip"},
+                    "manifest": {"sha256": self.manifest_sha256.hex()},
+                    "nativeRanges": ranges,
+                    "sourceCommit": self.source_commit,
+                    "signedAt": datetime.fromtimestamp(self.signed_at, UTC).strftime(
+                        "%Y-%m-%dT%H:%M:%SZ"
+                    ),
+                    "log": self.log_origin,
+                },
+            }
+        )
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Statement:
+        """Parse an in-toto Statement whose signature was verified before.
+
+        Raises:
+            VerificationError: If it is not a statement of this version, to the letter.
+        """
+        value = parse_object(payload, "statement")
+        try:
+            predicate: dict[str, Any] = value["predicate"]
+            signed_at = datetime.strptime(predicate["signedAt"], "%Y-%m-%dT%H:%M:%SZ")
+            statement = cls(
+                app=predicate["app"],
+                version=predicate["version"],
+                counter=predicate["counter"],
+                bundle_sha256=bytes.fromhex(value["subject"][0]["digest"]["sha256"]),
+                bundle_length=predicate["bundle"]["length"],
+                manifest_sha256=bytes.fromhex(predicate["manifest"]["sha256"]),
+                native_ranges=tuple(NativeRange(**r) for r in predicate["nativeRanges"]),
+                source_commit=predicate["sourceCommit"],
+                signed_at=int(signed_at.replace(tzinfo=UTC).timestamp()),
+                log_origin=predicate["log"],
+            )
+            rebuilt = statement.build()
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise VerificationError("statement lacks a field or has one of a wrong form") from error
+        if rebuilt != payload:
+            raise VerificationError("statement is not in its one valid form")
+        return statement
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Return DSSE's pre-authentication encoding, the bytes that are signed."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def envelope(payload: bytes, key_id: str, signature: bytes) -> dict[str, Json]:
+    """Return the DSSE envelope as a JSON object."""
+    return {
+        "payloadType": PAYLOAD_TYPE,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
+    }
+
+
+def open_envelope(value: dict[str, Any], key: PublicKey) -> bytes:
+    """Verify a DSSE envelope and return the payload that was verified.
+
+    Raises:
+        VerificationError: If its type is another or no signature verifies with the key.
+    """
+    try:
+        if value["payloadType"] != PAYLOAD_TYPE:
+            raise VerificationError("envelope does not hold a Privyseal statement")
+        payload = base64.b64decode(value["payload"], validate=True)
+        signatures = [base64.b64decode(s["sig"], validate=True) for s in value["signatures"]]
+    except (KeyError, TypeError, binascii.Error, ValueError) as error:
+        if isinstance(error, VerificationError):
+            raise
+        raise VerificationError("envelope is malformed") from error
+    if len(signatures) != 1:
+        raise VerificationError("envelope does not have exactly one signature")
+    try:
+        verify_signature(key, signatures[0], pae(PAYLOAD_TYPE, payload))
+    except VerificationError as error:
+        raise VerificationError("the statement's signature does not verify") from error
+    return payload
