@@ -1,0 +1,1 @@
+"""The Privyseal daemon: keyholder, signing, log, releases and the gateway for devices."""

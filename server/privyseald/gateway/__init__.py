@@ -1,0 +1,1 @@
+"""The HTTP front for devices: no keys, no right to sign."""

@@ -1,0 +1,1 @@
+"""The process that has key material, and its supervisor."""

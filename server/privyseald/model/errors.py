@@ -1,0 +1,65 @@
+"""Errors of the domain. Each becomes one gRPC status at the edge::
+
+    DomainError
+    ├── InvalidArgument      a field is wrong; names it
+    ├── Unauthenticated      no credential, or one that does not count
+    ├── PermissionDenied     nothing allows it
+    ├── NotFound
+    ├── AlreadyExists
+    ├── FailedPrecondition   right request, wrong state
+    ├── OutOfRange
+    └── Unavailable          try again
+"""
+
+from __future__ import annotations
+
+
+class DomainError(Exception):
+    """What went wrong and what to do, in a sentence fit for the caller.
+
+    Args:
+        message: No key, token or path of the server in it.
+        reason: UPPER_SNAKE_CASE, for programs (google.rpc.ErrorInfo.reason).
+        field: The request's field concerned, if one is.
+    """
+
+    def __init__(self, message: str, *, reason: str, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.field = field
+
+
+class InvalidArgument(DomainError):  # noqa: N818 - named as the status it becomes
+    """A field of the request is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}", reason="INVALID_FIELD", field=field)
+
+
+class Unauthenticated(DomainError):  # noqa: N818 - named as the status it becomes
+    """The caller is nobody known."""
+
+
+class PermissionDenied(DomainError):  # noqa: N818 - named as the status it becomes
+    """No policy allows it."""
+
+
+class NotFound(DomainError):  # noqa: N818 - named as the status it becomes
+    """There is no such resource."""
+
+
+class AlreadyExists(DomainError):  # noqa: N818 - named as the status it becomes
+    """The name is taken by something else."""
+
+
+class FailedPrecondition(DomainError):  # noqa: N818 - named as the status it becomes
+    """The state of things does not allow it."""
+
+
+class OutOfRange(DomainError):  # noqa: N818 - named as the status it becomes
+    """Beyond the end."""
+
+
+class Unavailable(DomainError):  # noqa: N818 - named as the status it becomes
+    """Cannot be done now; the same call may succeed later."""

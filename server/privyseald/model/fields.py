@@ -1,0 +1,160 @@
+"""What the fields of requests may hold; every check names its field and the remedy."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from privyseal.verify.statement import NativeRange
+from privyseald.model.errors import InvalidArgument
+
+_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_NATIVE = re.compile(r"[0-9]+(\.[0-9]+){0,4}([-+][A-Za-z0-9.-]+)?")
+_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
+_PRINCIPAL = re.compile(r"(token|certificate):[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_URL = re.compile(r"(https?|file)://[^\s\x00-\x20\x7f]+")
+MAX_BUNDLE = 2**32 - 2
+ALL_APPS = "-"
+
+
+def _match(pattern: re.Pattern[str], field: str, value: str, remedy: str) -> str:
+    if not pattern.fullmatch(value):
+        raise InvalidArgument(field, remedy)
+    return value
+
+
+def app_id(value: str, field: str = "app_id") -> str:
+    """Return a valid app id."""
+    return _match(
+        _APP,
+        field,
+        value,
+        "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+    )
+
+
+def key_id(value: str) -> str:
+    """Return a valid key id."""
+    return _match(
+        _KEY, "key_id", value, "must be 1 to 63 lower-case letters, digits or '-'"
+    )
+
+
+def channel_id(value: str, field: str = "channel_id") -> str:
+    """Return a valid channel id."""
+    return _match(_CHANNEL, field, value, "must be 1 to 100 letters, digits, '.', '_' or '-'")
+
+
+def version(value: str) -> str:
+    """Return a valid release version."""
+    return _match(
+        _VERSION, "version", value, "must be 1 to 100 letters, digits, '.', '_', '+' or '-'"
+    )
+
+
+def parts(name: str, field: str, *collections: str) -> tuple[str, ...]:
+    """Split a resource name such as apps/a/keys/k into its ids.
+
+    Raises:
+        InvalidArgument: If it is not of the form that the collections make.
+    """
+    pieces = name.split("/")
+    form = "/".join(f"{c}/{{{c.rstrip('s')}}}" for c in collections)
+    if pieces[::2] != list(collections) or len(pieces) != 2 * len(collections):
+        raise InvalidArgument(field, f"must be of the form {form}")
+    ids = tuple(pieces[1::2])
+    if collections[0] == "apps":
+        app_id(ids[0], field)
+    if any(not _CHANNEL.fullmatch(i) for i in ids[1:]):
+        raise InvalidArgument(field, f"must be of the form {form}")
+    return ids
+
+
+def app_name(name: str, field: str) -> str:
+    """Return the id in apps/{app}."""
+    return parts(name, field, "apps")[0]
+
+
+def number(value: str, field: str) -> int:
+    """Return a positive number out of a resource name."""
+    if not (value.isascii() and value.isdigit() and len(value) <= 15):
+        raise InvalidArgument(field, "must end in a number")
+    return int(value)
+
+
+def resource(name: str, field: str) -> str:
+    """Return the id in apps/{app}, or `-` for all apps."""
+    return ALL_APPS if name == "apps/-" else app_name(name, field)
+
+
+def principal(value: str) -> str:
+    """Return a valid principal."""
+    return _match(
+        _PRINCIPAL, "principal", value, "must be token:{id} or certificate:{common name}"
+    )
+
+
+def request_id(value: str) -> str:
+    """Return a request id: a UUID in its usual form."""
+    try:
+        if str(uuid.UUID(value)) != value.lower():
+            raise ValueError
+    except ValueError:
+        raise InvalidArgument(
+            "request_id", "must be a UUID; make a new one for each new request"
+        ) from None
+    return value.lower()
+
+
+def digest(value: bytes, field: str) -> bytes:
+    """Return a SHA-256 digest."""
+    if len(value) != 32:
+        raise InvalidArgument(
+            field, f"must be a SHA-256 digest of 32 bytes, got {len(value)} bytes"
+        )
+    return value
+
+
+def bundle_length(value: int) -> int:
+    """Return the length of a zip in bytes."""
+    if not 1 <= value <= MAX_BUNDLE:
+        raise InvalidArgument("bundle_length", f"must be 1 to {MAX_BUNDLE} bytes")
+    return value
+
+
+def text(value: str, field: str, most: int, *, least: int = 0) -> str:
+    """Return a text for people, within bounds and without control characters."""
+    if not least <= len(value) <= most:
+        raise InvalidArgument(field, f"must be {least} to {most} characters, got {len(value)}")
+    if any(c < " " and c not in "\n\t" or c == "\x7f" for c in value):
+        raise InvalidArgument(field, "must not contain control characters")
+    return value
+
+
+def commit(value: str, field: str) -> str:
+    """Return a commit id, or an empty text."""
+    return value and _match(_COMMIT, field, value, "must be 7 to 64 hexadecimal digits").lower()
+
+
+def url(value: str, field: str) -> str:
+    """Return an artifact URL."""
+    if len(value) > 2048:
+        raise InvalidArgument(field, "must be at most 2,048 characters")
+    return _match(_URL, field, value, "must be an https, http or file URL without spaces")
+
+
+def native_ranges(ranges: tuple[NativeRange, ...]) -> tuple[NativeRange, ...]:
+    """Return valid ranges, one per platform, ordered by platform."""
+    platforms = [r.platform for r in ranges]
+    if len(set(platforms)) != len(platforms) or not set(platforms) <= {"android", "ios"}:
+        raise InvalidArgument("native_ranges", "must name each of android and ios at most once")
+    for bound in (b for r in ranges for b in (r.min, r.max, r.eq) if b):
+        if len(bound) > 32:
+            raise InvalidArgument("native_ranges", "a version has at most 32 characters")
+        _match(
+            _NATIVE, "native_ranges", bound, "must be a version such as 1.2.3 or a build number"
+        )
+    return tuple(sorted(ranges, key=lambda r: r.platform))

@@ -1,0 +1,99 @@
+"""Schemes and algorithms: which goes with which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from privyseald.model.errors import InvalidArgument
+
+
+class Scheme(StrEnum):
+    """How signing input and signature look for one device protocol."""
+
+    STATEMENT_V1 = "statement-v1"
+    CAPAWESOME_V1 = "capawesome-v1"
+
+
+class Algorithm(StrEnum):
+    """The algorithm of a key pair."""
+
+    RSA_2048 = "rsa-2048"
+    RSA_3072 = "rsa-3072"
+    RSA_4096 = "rsa-4096"
+    P256 = "p256"
+    ED25519 = "ed25519"
+
+    @property
+    def rsa_bits(self) -> int:
+        """The modulus length in bits, 0 if it is not RSA."""
+        return int(self.value[4:]) if self.value.startswith("rsa-") else 0
+
+
+class KeyVersionState(StrEnum):
+    """NIST SP 800-57 part 1 section 7, and scheduled destruction."""
+
+    PRE_ACTIVATION = "pre-activation"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DEACTIVATED = "deactivated"
+    COMPROMISED = "compromised"
+    DESTROYED = "destroyed"
+    DESTROY_SCHEDULED = "destroy-scheduled"
+
+
+_RSA = (Algorithm.RSA_2048, Algorithm.RSA_3072, Algorithm.RSA_4096)
+#: Scheme -> the algorithms it can use, the default first.
+ALGORITHMS: dict[Scheme, tuple[Algorithm, ...]] = {
+    Scheme.STATEMENT_V1: (Algorithm.ED25519, Algorithm.P256, *_RSA),
+    # iOS asks the keychain for an RSA key of 2,048 bits, hence that default.
+    Scheme.CAPAWESOME_V1: _RSA,
+}
+
+
+@dataclass(frozen=True)
+class KeyIdentity:
+    """Names one key version and says what it is; bound into its wrapped private key."""
+
+    app: str
+    key: str
+    version: int
+    scheme: Scheme
+    algorithm: Algorithm
+    public_key_sha256: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """apps/{app}/keys/{key}/versions/{n}."""
+        return f"apps/{self.app}/keys/{self.key}/versions/{self.version}"
+
+
+@dataclass(frozen=True)
+class WrappedKey:
+    """A key version and its private key, readable by the keyholder alone."""
+
+    identity: KeyIdentity
+    blob: bytes
+
+
+@dataclass(frozen=True)
+class GeneratedKey:
+    """A new key pair: wrapped private key and SubjectPublicKeyInfo DER."""
+
+    wrapped: WrappedKey
+    public_key: bytes
+
+
+def choose_algorithm(scheme: Scheme, wanted: Algorithm | None) -> Algorithm:
+    """Return the algorithm for a new key.
+
+    Raises:
+        InvalidArgument: If the scheme cannot use the one wanted.
+    """
+    allowed = ALGORITHMS[scheme]
+    if wanted is None:
+        return allowed[0]
+    if wanted not in allowed:
+        choices = ", ".join(allowed)
+        raise InvalidArgument("algorithm", f"{scheme} keys are one of {choices}, not {wanted}")
+    return wanted

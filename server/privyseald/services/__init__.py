@@ -1,0 +1,1 @@
+"""One use case a module; no I/O but through ports."""
