@@ -1,0 +1,192 @@
+"""The software keystore: private keys under AES-256-GCM, each with its own data key.
+
+A wrapped key is::
+
+    0x01 || KEK id (8) || nonce (12) || wrapped data key (48) || nonce (12) || ciphertext
+
+The data key (32 bytes) is encrypted under the key-encryption key, the private key (PKCS #8
+DER) under the data key, both with the key's identity as additional data, so that a blob
+that was put on another row does not open. Each nonce is random; a data key encrypts once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from dataclasses import replace
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from privyseal.verify.canonical import canonical
+from privyseal.verify.keys import PublicKey, spki_der
+from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
+
+FORMAT = b"\x01"
+KEK_SIZE = 32
+_KEK_ID = 8
+_NONCE = 12
+_WRAPPED_DEK = 48
+_SHA256 = hashes.SHA256()
+_PREHASHED = utils.Prehashed(_SHA256)
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+class KeyUnusableError(Exception):
+    """A wrapped key does not open, or is not what its identity says."""
+
+
+class LoadedKey:
+    """A private key in memory. Never printed, never serialised."""
+
+    def __init__(self, private: PrivateKey) -> None:
+        self._private = private
+        self._public = private.public_key()
+
+    def __repr__(self) -> str:
+        return "<LoadedKey>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a loaded key is not serialised")
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message and verify the signature.
+
+        RSA means RSASSA-PKCS1-v1_5 with SHA-256, P-256 means ECDSA with SHA-256, DER.
+        """
+        private, public = self._private, self._public
+        if isinstance(private, ed25519.Ed25519PrivateKey):
+            signature = private.sign(message)
+            private_public = private.public_key()
+            private_public.verify(signature, message)
+            return signature
+        if isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey):
+            return self.sign_rsa_digest(hashlib.sha256(message).digest())
+        if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(
+            public, ec.EllipticCurvePublicKey
+        ):
+            signature = private.sign(message, ec.ECDSA(_SHA256))
+            public.verify(signature, message, ec.ECDSA(_SHA256))
+            return signature
+        raise KeyUnusableError("key is of no known kind")
+
+    def sign_rsa_digest(self, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest of 32 bytes, RSASSA-PKCS1-v1_5, and verify the signature."""
+        private, public = self._private, self._public
+        if not (isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey)):
+            raise KeyUnusableError("scheme needs an RSA key")
+        signature = private.sign(digest, padding.PKCS1v15(), _PREHASHED)
+        public.verify(signature, digest, padding.PKCS1v15(), _PREHASHED)
+        return signature
+
+    @property
+    def public(self) -> PublicKey:
+        """The public key."""
+        return self._public
+
+
+class SoftwareKeystore:
+    """Generates, wraps and opens keys with one key-encryption key.
+
+    Args:
+        kek: The key-encryption key, 32 bytes.
+        capacity: How many opened keys are kept.
+    """
+
+    def __init__(self, kek: bytes, capacity: int = 1024) -> None:
+        if len(kek) != KEK_SIZE:
+            raise ValueError("key-encryption key is not 32 bytes")
+        self._kek = AESGCM(kek)
+        self._kek_id = hashlib.sha256(b"privyseal kek id\n" + kek).digest()[:_KEK_ID]
+        self._opened: OrderedDict[tuple[KeyIdentity, bytes], LoadedKey] = OrderedDict()
+        self._capacity = capacity
+
+    def generate(self, identity: KeyIdentity) -> GeneratedKey:
+        """Make a key pair for an identity that has no public key yet."""
+        private = _new_private_key(identity.algorithm)
+        public = spki_der(private.public_key())
+        named = replace(identity, public_key_sha256=hashlib.sha256(public).digest())
+        plain = private.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return GeneratedKey(WrappedKey(named, self._wrap(named, plain)), public)
+
+    def open(self, key: WrappedKey) -> LoadedKey:
+        """Return the private key, from memory if it was opened before.
+
+        Raises:
+            KeyUnusableError: If it does not open under this identity, is of another kind,
+                or fails a trial signature.
+        """
+        at = (key.identity, key.blob)
+        loaded = self._opened.get(at)
+        if loaded is not None:
+            self._opened.move_to_end(at)
+            return loaded
+        loaded = self._load(key)
+        self._opened[at] = loaded
+        if len(self._opened) > self._capacity:
+            self._opened.popitem(last=False)
+        return loaded
+
+    def _aad(self, identity: KeyIdentity, kek_id: bytes) -> bytes:
+        return canonical(
+            {
+                "format": FORMAT[0],
+                "kek": kek_id.hex(),
+                "app": identity.app,
+                "key": identity.key,
+                "version": identity.version,
+                "scheme": identity.scheme,
+                "algorithm": identity.algorithm,
+                "publicKeySha256": identity.public_key_sha256.hex(),
+            }
+        )
+
+    def _wrap(self, identity: KeyIdentity, plain: bytes) -> bytes:
+        aad = self._aad(identity, self._kek_id)
+        data_key = AESGCM.generate_key(256)
+        outer, inner = secrets.token_bytes(_NONCE), secrets.token_bytes(_NONCE)
+        wrapped = self._kek.encrypt(outer, data_key, aad)
+        sealed = AESGCM(data_key).encrypt(inner, plain, aad)
+        return FORMAT + self._kek_id + outer + wrapped + inner + sealed
+
+    def _load(self, key: WrappedKey) -> LoadedKey:
+        blob, identity = key.blob, key.identity
+        start = len(FORMAT) + _KEK_ID
+        if blob[:1] != FORMAT or blob[1:start] != self._kek_id:
+            raise KeyUnusableError("key was wrapped under another key-encryption key")
+        aad = self._aad(identity, self._kek_id)
+        outer, rest = blob[start : start + _NONCE], blob[start + _NONCE :]
+        inner = rest[_WRAPPED_DEK : _WRAPPED_DEK + _NONCE]
+        try:
+            data_key = self._kek.decrypt(outer, rest[:_WRAPPED_DEK], aad)
+            plain = AESGCM(data_key).decrypt(inner, rest[_WRAPPED_DEK + _NONCE :], aad)
+            private = serialization.load_der_private_key(plain, None)
+        except (InvalidTag, ValueError) as error:
+            raise KeyUnusableError(
+                "wrapped key does not open: it was changed or belongs to another key version"
+            ) from error
+        if not isinstance(
+            private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+        ):
+            raise KeyUnusableError("key is of no known kind")
+        loaded = LoadedKey(private)
+        public = hashlib.sha256(spki_der(loaded.public)).digest()
+        if public != identity.public_key_sha256:
+            raise KeyUnusableError("private key does not belong to the public key on record")
+        loaded.sign(b"privyseal keyholder self-test")
+        return loaded
+
+
+def _new_private_key(algorithm: Algorithm) -> PrivateKey:
+    if algorithm.rsa_bits:
+        return rsa.generate_private_key(65537, algorithm.rsa_bits)
+    if algorithm is Algorithm.P256:
+        return ec.generate_private_key(ec.SECP256R1())
+    return ed25519.Ed25519PrivateKey.generate()

@@ -1,0 +1,242 @@
+"""Keyholder processes under supervision: spawned, fed, watched, killed and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from privyseal.verify.note import Checkpoint
+from privyseal.verify.statement import Statement
+from privyseald.keyholder import wire
+from privyseald.keyholder.v1 import keyholder_pb2 as pb
+from privyseald.model.errors import FailedPrecondition, Unavailable
+from privyseald.model.schemes import GeneratedKey, KeyIdentity, WrappedKey
+
+MAX_WAITING = 4096
+"""Requests in the keyholders at one time; more are refused, to be tried again."""
+
+
+def _gone() -> Unavailable:
+    return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
+
+
+class _Link(asyncio.Protocol):
+    """The daemon's end of one keyholder's socket."""
+
+    def __init__(self, on_ready: asyncio.Future[str]) -> None:
+        self.waiting: dict[int, asyncio.Future[pb.Response]] = {}
+        self.started: dict[int, float] = {}
+        self.closed = False
+        self._buffer = bytearray()
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._ready = on_ready
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are Transports by behaviour, not by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        for message in wire.unframe(self._buffer):
+            response = pb.Response.FromString(message)
+            if response.id == 0:
+                self._ready.set_result(response.failure.message)
+                continue
+            self.started.pop(response.id, None)
+            future = self.waiting.pop(response.id, None)
+            if future is not None and not future.done():
+                future.set_result(response)
+        # The oldest request still waiting has only now come to be worked on.
+        if self.started:
+            self.started[next(iter(self.started))] = self._loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        if not self._ready.done():
+            self._ready.set_exception(_gone())
+        for future in self.waiting.values():
+            if not future.done():
+                future.set_exception(_gone())
+        self.waiting.clear()
+        self.started.clear()
+
+    def send(self, request: pb.Request) -> asyncio.Future[pb.Response]:
+        """Send a request at the end of this turn of the loop, together with others."""
+        future: asyncio.Future[pb.Response] = self._loop.create_future()
+        self.waiting[request.id] = future
+        self.started[request.id] = self._loop.time()
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(wire.frame(request.SerializeToString()))
+        return future
+
+    def close(self) -> None:
+        """Close the socket, which ends the process."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+
+class KeyholderPool:
+    """N keyholder processes as one `Keyholder`.
+
+    Args:
+        kek_file: Where the key-encryption key is; only the keyholders read it.
+        processes: How many.
+        call_limit: Seconds after which a call that does not end costs the process its life.
+    """
+
+    def __init__(self, kek_file: Path, processes: int, call_limit: float = 10.0) -> None:
+        self._kek_file = kek_file
+        self._processes = processes
+        self._call_limit = call_limit
+        self._links: list[_Link] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ids = itertools.count(1)
+        self._log = structlog.get_logger("keyholder")
+        self.pids: dict[int, int] = {}
+
+    async def start(self) -> None:
+        """Start the processes and wait until each is ready. Raises Unavailable."""
+        started: list[asyncio.Future[None]] = []
+        for slot in range(self._processes):
+            first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            started.append(first)
+            self._tasks.append(asyncio.create_task(self._keep(slot, first)))
+        await asyncio.gather(*started)
+
+    async def stop(self) -> None:
+        """End the processes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def generate(self, identity: KeyIdentity) -> GeneratedKey:
+        """Make a key pair."""
+        call = pb.GenerateKey(identity=wire.identity_to_wire(identity))
+        made = (await self._call(pb.Request(generate_key=call))).generated_key
+        return GeneratedKey(wire.key_from_wire(made.key), made.public_key)
+
+    async def sign_release(
+        self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
+    ) -> tuple[bytes, list[bytes]]:
+        """Build, sign and verify; see `Keyholder`."""
+        call = pb.SignRelease(
+            content=wire.content_to_wire(statement),
+            statement_key=wire.key_to_wire(statement_key),
+            scheme_keys=[wire.key_to_wire(key) for key in scheme_keys],
+        )
+        signed = (await self._call(pb.Request(sign_release=call))).signed_release
+        return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
+
+    async def sign_checkpoint(self, checkpoint: Checkpoint, key: WrappedKey) -> bytes:
+        """Sign a checkpoint; see `Keyholder`."""
+        call = pb.SignCheckpoint(
+            key=wire.key_to_wire(key),
+            origin=checkpoint.origin,
+            size=checkpoint.size,
+            root=checkpoint.root,
+        )
+        return (await self._call(pb.Request(sign_checkpoint=call))).signed_checkpoint.signature
+
+    @property
+    def serving(self) -> bool:
+        """Whether any process can answer."""
+        return bool(self._links)
+
+    async def _call(self, request: pb.Request) -> pb.Response:
+        links = self._links
+        if not links:
+            raise Unavailable("no keyholder is running; try again", reason="KEYHOLDER_DOWN")
+        link = min(links, key=lambda candidate: len(candidate.waiting))
+        if len(link.waiting) * len(links) >= MAX_WAITING:
+            raise Unavailable("too many signatures are waiting; try again", reason="OVERLOADED")
+        request.id = next(self._ids)
+        response = await link.send(request)
+        if response.WhichOneof("result") == "failure":
+            failure = response.failure
+            if failure.kind == pb.Failure.KIND_KEY_UNUSABLE:
+                raise FailedPrecondition(
+                    f"the keyholder cannot use this key: {failure.message}", reason="KEY_UNUSABLE"
+                )
+            self._log.error("keyholder refused", kind=failure.kind, message=failure.message)
+            raise Unavailable("the keyholder could not sign", reason="KEYHOLDER_REFUSED")
+        return response
+
+    async def _keep(self, slot: int, first: asyncio.Future[None]) -> None:
+        """Run one process after another in a slot."""
+        pause = 0.0
+        while True:
+            await asyncio.sleep(pause)
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._run(slot, first)
+            except (OSError, Unavailable) as error:
+                if not first.done():
+                    first.set_exception(
+                        Unavailable("a keyholder could not start", reason="KEYHOLDER_DOWN")
+                    )
+                    return
+                self._log.warning("keyholder failed", slot=slot, error=type(error).__name__)
+            lived = asyncio.get_running_loop().time() - began
+            pause = 0.0 if lived > 1 else min(5.0, pause * 2 + 0.1)
+            self._log.warning("keyholder ended; restarting", slot=slot, lived_seconds=round(lived, 1))
+
+    async def _run(self, slot: int, first: asyncio.Future[None]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "privyseald.keyholder.worker",
+                str(theirs.fileno()),
+                str(self._kek_file),
+                pass_fds=(theirs.fileno(),),
+                env={k: os.environ[k] for k in ("PATH", "PYTHONPATH", "VIRTUAL_ENV") if k in os.environ},
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        self.pids[slot] = process.pid
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[str] = loop.create_future()
+        ours.setblocking(False)
+        _, link = await loop.create_connection(lambda: _Link(ready), sock=ours)
+        try:
+            missed = await asyncio.wait_for(ready, 30)
+            self._log.info("keyholder ready", slot=slot, pid=process.pid, not_confined_by=missed)
+            self._links.append(link)
+            if not first.done():
+                first.set_result(None)
+            await self._watch(link)
+        except TimeoutError:
+            self._log.error("keyholder did not become ready", slot=slot)  # noqa: TRY400 - no traceback
+        finally:
+            if link in self._links:
+                self._links.remove(link)
+            link.close()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def _watch(self, link: _Link) -> None:
+        """Return when the process has gone or the call it works on exceeds its limit."""
+        loop = asyncio.get_running_loop()
+        while not link.closed:
+            await asyncio.sleep(min(0.05, self._call_limit / 4))
+            oldest = next(iter(link.started.values()), None)
+            if oldest is not None and loop.time() - oldest > self._call_limit:
+                self._log.error("keyholder call exceeded its limit; killing the process")
+                return

@@ -1,0 +1,141 @@
+"""The keyholder process: reads requests from its socket, answers, and knows nothing else.
+
+Run as `python -m privyseald.keyholder.worker FD KEK_FILE`. It signs only bytes that it
+built from a typed request, and verifies each signature before it answers.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from privyseal.verify.note import Checkpoint
+from privyseal.verify.statement import PAYLOAD_TYPE, pae
+from privyseald.keyholder import wire
+from privyseald.keyholder.confine import confine
+from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
+from privyseald.keyholder.v1 import keyholder_pb2 as pb
+from privyseald.model.fields import MAX_BUNDLE
+from privyseald.model.schemes import ALGORITHMS, Algorithm, KeyIdentity, Scheme
+
+LOG_APP = "privyseal.log"
+"""The app that the log's own key belongs to; no caller can create it."""
+
+
+class RefusedError(Exception):
+    """The request is not one that the keyholder signs."""
+
+
+class Worker:
+    """Answers requests with a keystore."""
+
+    def __init__(self, keystore: SoftwareKeystore) -> None:
+        self._keystore = keystore
+
+    def answer(self, request: pb.Request) -> pb.Response:
+        """Return the response to a request; never raises, never tells of key material."""
+        kind = request.WhichOneof("call")
+        try:
+            if kind == "sign_release":
+                return pb.Response(id=request.id, signed_release=self._release(request))
+            if kind == "sign_checkpoint":
+                return pb.Response(id=request.id, signed_checkpoint=self._checkpoint(request))
+            if kind == "generate_key":
+                return pb.Response(id=request.id, generated_key=self._generate(request))
+            raise RefusedError("unknown call")
+        except RefusedError as error:
+            failure = pb.Failure(kind=pb.Failure.KIND_REFUSED, message=str(error))
+        except KeyUnusableError as error:
+            failure = pb.Failure(kind=pb.Failure.KIND_KEY_UNUSABLE, message=str(error))
+        except Exception as error:  # noqa: BLE001 - a traceback could show what must not be seen
+            failure = pb.Failure(kind=pb.Failure.KIND_INTERNAL, message=type(error).__name__)
+        return pb.Response(id=request.id, failure=failure)
+
+    def _generate(self, request: pb.Request) -> pb.GeneratedKey:
+        identity = wire.identity_from_wire(request.generate_key.identity)
+        if identity.algorithm not in ALGORITHMS[identity.scheme]:
+            raise RefusedError("scheme cannot use this algorithm")
+        made = self._keystore.generate(identity)
+        return pb.GeneratedKey(key=wire.key_to_wire(made.wrapped), public_key=made.public_key)
+
+    def _release(self, request: pb.Request) -> pb.SignedRelease:
+        call = request.sign_release
+        statement = wire.content_from_wire(call.content)
+        if len(statement.bundle_sha256) != 32 or len(statement.manifest_sha256) != 32:
+            raise RefusedError("a digest is not 32 bytes")
+        if not 1 <= statement.bundle_length <= MAX_BUNDLE or statement.counter < 1:
+            raise RefusedError("bundle length or counter is out of bounds")
+        statement_key = wire.key_from_wire(call.statement_key)
+        self._require(statement_key.identity, Scheme.STATEMENT_V1, statement.app)
+        payload = statement.build()
+        signer = self._keystore.open(statement_key)
+        signed = pb.SignedRelease(
+            statement=payload, statement_signature=signer.sign(pae(PAYLOAD_TYPE, payload))
+        )
+        for message in call.scheme_keys:
+            key = wire.key_from_wire(message)
+            self._require(key.identity, Scheme.CAPAWESOME_V1, statement.app)
+            loaded = self._keystore.open(key)
+            signed.scheme_signatures.append(loaded.sign_rsa_digest(statement.bundle_sha256))
+        return signed
+
+    def _checkpoint(self, request: pb.Request) -> pb.SignedCheckpoint:
+        call = request.sign_checkpoint
+        key = wire.key_from_wire(call.key)
+        self._require(key.identity, Scheme.STATEMENT_V1, LOG_APP)
+        if key.identity.algorithm is not Algorithm.ED25519:
+            raise RefusedError("a log's key is Ed25519")
+        if len(call.root) != 32 or not call.origin or "\n" in call.origin:
+            raise RefusedError("checkpoint is malformed")
+        text = Checkpoint(call.origin, call.size, call.root).text()
+        return pb.SignedCheckpoint(signature=self._keystore.open(key).sign(text.encode()))
+
+    @staticmethod
+    def _require(identity: KeyIdentity, scheme: Scheme, app: str) -> None:
+        if identity.scheme is not scheme:
+            raise RefusedError(f"key is for {identity.scheme}, not for {scheme}")
+        if identity.app != app:
+            raise RefusedError("key belongs to another app")
+
+
+def read_kek(path: Path) -> bytes:
+    """Read the key-encryption key: 32 bytes, in a file that only its owner can read.
+
+    Raises:
+        PermissionError: If others can read it.
+        ValueError: If it is not 32 bytes.
+    """
+    if path.stat().st_mode & 0o077:
+        raise PermissionError("the key-encryption key's file can be read by others")
+    kek = path.read_bytes()
+    if len(kek) != 32:
+        raise ValueError("the key-encryption key's file does not hold 32 bytes")
+    return kek
+
+
+def main() -> int:
+    """Serve the socket until it closes."""
+    # The terminal's Ctrl-C is for the daemon, which closes the socket when it is done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        missed = confine()
+        worker = Worker(SoftwareKeystore(read_kek(Path(sys.argv[2]))))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
+        return 1
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        link.sendall(wire.frame(pb.Response(id=0, failure=pb.Failure(message=", ".join(missed)))
+                                .SerializeToString()))
+        buffer = bytearray()
+        while chunk := link.recv(262144):
+            buffer += chunk
+            for message in wire.unframe(buffer):
+                response = worker.answer(pb.Request.FromString(message))
+                link.sendall(wire.frame(response.SerializeToString()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
