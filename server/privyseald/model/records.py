@@ -1,0 +1,158 @@
+"""What the store keeps, as values. Times are seconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from privyseal.verify.statement import NativeRange
+from privyseald.model.schemes import Algorithm, KeyIdentity, KeyVersionState, Scheme, WrappedKey
+
+
+@dataclass(frozen=True)
+class AppRecord:
+    """One mobile app."""
+
+    id: str
+    display_name: str
+    created_at: int
+
+
+@dataclass(frozen=True)
+class KeyVersionRecord:
+    """One key pair: public key as SubjectPublicKeyInfo DER, private key wrapped."""
+
+    app: str
+    key: str
+    version: int
+    scheme: Scheme
+    algorithm: Algorithm
+    state: KeyVersionState
+    public_key: bytes
+    public_key_sha256: bytes
+    blob: bytes
+    created_at: int
+
+    @property
+    def name(self) -> str:
+        """apps/{app}/keys/{key}/versions/{n}."""
+        return f"apps/{self.app}/keys/{self.key}/versions/{self.version}"
+
+    @property
+    def wrapped(self) -> WrappedKey:
+        """What the keyholder needs."""
+        identity = KeyIdentity(
+            self.app,
+            self.key,
+            self.version,
+            self.scheme,
+            self.algorithm,
+            self.public_key_sha256,
+        )
+        return WrappedKey(identity, self.blob)
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """One purpose of one app."""
+
+    app: str
+    id: str
+    scheme: Scheme
+    primary: int
+    created_at: int
+    versions: tuple[KeyVersionRecord, ...]
+
+    @property
+    def name(self) -> str:
+        """apps/{app}/keys/{key}."""
+        return f"apps/{self.app}/keys/{self.id}"
+
+    def version(self, number: int) -> KeyVersionRecord | None:
+        """Return a version by its number."""
+        return next((v for v in self.versions if v.version == number), None)
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """An API token; of its secret only the SHA-256 is kept."""
+
+    id: str
+    display_name: str
+    secret_sha256: bytes
+    created_at: int
+    expires_at: int
+    revoked: bool = False
+
+
+@dataclass(frozen=True)
+class SignedRecord:
+    """A release that was signed. `content_sha256` tells whether another is the same."""
+
+    app: str
+    version: str
+    counter: int
+    content_sha256: bytes
+    receipt: bytes
+    created_at: int
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """A registered release."""
+
+    app: str
+    counter: int
+    version: str
+    artifact_url: str
+    artifact_type: str
+    bundle_sha256: bytes
+    bundle_length: int
+    signed_ranges: tuple[NativeRange, ...]
+    ranges: tuple[NativeRange, ...]
+    commit_sha: str
+    commit_ref: str
+    commit_message: str
+    created_at: int
+
+    @property
+    def name(self) -> str:
+        """apps/{app}/releases/{n}."""
+        return f"apps/{self.app}/releases/{self.counter}"
+
+
+@dataclass(frozen=True)
+class ChannelRecord:
+    """A channel; `counter` is the release it points at, 0 before the first deployment."""
+
+    app: str
+    id: str
+    counter: int
+    log_index: int
+    created_at: int
+
+    @property
+    def name(self) -> str:
+        """apps/{app}/channels/{channel}."""
+        return f"apps/{self.app}/channels/{self.id}"
+
+
+@dataclass(frozen=True)
+class DeploymentRecord:
+    """The act of pointing a channel at a release."""
+
+    app: str
+    channel: str
+    counter: int
+    version: str
+    principal: str
+    created_at: int
+    log_index: int
+
+
+@dataclass(frozen=True)
+class LogHead:
+    """The newest checkpoint, signed."""
+
+    size: int
+    root: bytes
+    note: str
