@@ -133,6 +133,10 @@ class Releases(Protocol):
         """Add it. Raises Unavailable if its counter was taken meanwhile."""
         ...
 
+    def set_receipt(self, app: str, version: str, receipt: bytes) -> None:
+        """Complete what was added in this transaction."""
+        ...
+
     def get(self, app: str, counter: int) -> ReleaseRecord | None:
         """Return a registered release."""
         ...

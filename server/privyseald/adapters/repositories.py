@@ -174,6 +174,11 @@ class SqlReleases(_Part):
                 "another replica took this release counter; try again", reason="COUNTER_TAKEN"
             ) from error
 
+    def set_receipt(self, app: str, version: str, receipt: bytes) -> None:
+        t = schema.signed
+        where = (t.c.app == app) & (t.c.version == version)
+        self._db.execute(update(t).where(where).values(receipt=receipt))
+
     def get(self, app: str, counter: int) -> ReleaseRecord | None:
         found = self.list(app, counter + 1, 1)
         return found[0] if found and found[0].counter == counter else None

@@ -166,7 +166,7 @@ class SqlStore:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+                group, self._waiting = _take(self._waiting)
                 outcomes = await loop.run_in_executor(self._writer, self._commit, group, loop)
                 for waiting, outcome in zip(group, outcomes, strict=True):
                     if waiting.future.done():
@@ -214,9 +214,21 @@ class SqlStore:
                 savepoint.rollback()
                 del transaction.leaves[kept:]
                 outcomes.append(_as_domain_error(error, self._log))
-        if not transaction.leaves:
-            return outcomes
         growth = self._grow(connection, head.size, transaction.leaves, now)
+        note = head.note
+        if transaction.leaves:
+            note = self._seal(connection, growth, loop)
+        sealed = SealedGroup(transaction, growth, note)
+        for position, waiting in enumerate(group):
+            if callable(outcomes[position]):
+                outcomes[position] = self._finish(connection, waiting, outcomes[position], sealed, now)
+        self._frontier = (growth.size, growth.frontier())
+        return outcomes
+
+    def _seal(
+        self, connection: Connection, growth: merkle.Growth, loop: asyncio.AbstractEventLoop
+    ) -> str:
+        """Sign the checkpoint over the grown tree and make it the log's head."""
         checkpoint = Checkpoint(self._origin, growth.size, merkle.root(growth.size, growth.node))
         signing = asyncio.run_coroutine_threadsafe(_await(self._sign(checkpoint)), loop)
         note = signing.result(timeout=30)
@@ -225,12 +237,7 @@ class SqlStore:
             insert(schema.log_head),
             {"id": 1, "size": checkpoint.size, "root": checkpoint.root, "note": note},
         )
-        sealed = SealedGroup(transaction, growth, note)
-        for position, waiting in enumerate(group):
-            if callable(outcomes[position]):
-                outcomes[position] = self._finish(connection, waiting, outcomes[position], sealed, now)
-        self._frontier = (growth.size, growth.frontier())
-        return outcomes
+        return note
 
     def _one(self, transaction: SqlTransaction, waiting: _Waiting) -> Any:
         """Return the stored answer, or what makes it once the group is sealed."""
@@ -283,6 +290,8 @@ class SqlStore:
         if known is None or known[0] != size:
             known = (size, SqlLog(connection).nodes(merkle.frontier(size)))
         growth = merkle.Growth(size, known[1])
+        if not leaves:
+            return growth
         rows = [
             {"idx": growth.append(leaf_hash(leaf)), "leaf": leaf, "created_at": now}
             for leaf in leaves
@@ -293,6 +302,22 @@ class SqlStore:
             [{"level": n[0], "idx": n[1], "hash": h} for n, h in growth.added.items()],
         )
         return growth
+
+
+def _take(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+    """Split off the next group; a repeated request waits for the answer to the first."""
+    group: list[_Waiting] = []
+    rest: list[_Waiting] = []
+    seen: set[tuple[str, str]] = set()
+    for item in waiting:
+        key = (item.request.principal, item.request.id) if item.request else None
+        if len(group) >= MAX_GROUP or key in seen:
+            rest.append(item)
+            continue
+        if key is not None:
+            seen.add(key)
+        group.append(item)
+    return group, rest
 
 
 def _as_domain_error(error: Exception, log: Any) -> Exception:

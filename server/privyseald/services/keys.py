@@ -1,0 +1,218 @@
+"""Apps and their keys."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+from privyseald.model import fields
+from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
+from privyseald.model.policy import Action, Caller, allows
+from privyseald.model.records import AppRecord, KeyRecord, KeyVersionRecord
+from privyseald.model.schemes import (
+    Algorithm,
+    KeyIdentity,
+    KeyVersionState,
+    Scheme,
+    choose_algorithm,
+)
+from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access, authorise_again
+
+
+class Keys:
+    """Creates apps and keys, and changes the state of key versions."""
+
+    def __init__(self, store: Store, access: Access, keyholder: Keyholder, clock: Clock) -> None:
+        self._store = store
+        self._access = access
+        self._keyholder = keyholder
+        self._clock = clock
+
+    async def create_app(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        display_name: str,
+        algorithm: Algorithm | None,
+    ) -> bytes:
+        """Create an app and its statement key; the answer is made of (AppRecord, KeyRecord)."""
+        app = fields.app_id(app) if app else secrets.token_hex(4)
+        fields.text(display_name, "display_name", 100)
+        await self._access.authorise(caller, Action.APP_CREATE, fields.ALL_APPS)
+        now = self._clock()
+        key = await self._generate(app, Scheme.STATEMENT_V1, Scheme.STATEMENT_V1, algorithm, now)
+        record = AppRecord(app, display_name, now)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.APP_CREATE, fields.ALL_APPS, now)
+            if tx.apps.get(app) is not None:
+                raise AlreadyExists(f"apps/{app} exists", reason="APP_EXISTS", field="app_id")
+            tx.apps.add(record)
+            tx.record({"act": "app.create", "principal": caller.principal, "app": app})
+            _add_key(tx, caller, key)
+            return lambda _: (record, key)
+
+        return await self._store.commit(act, request)
+
+    async def app(self, caller: Caller, app: str) -> AppRecord:
+        """Return an app. Raises NotFound."""
+        await self._access.authorise(caller, Action.APP_READ, app)
+        found: AppRecord = await self._store.read(lambda view: require_app(view, app))
+        return found
+
+    async def apps(self, caller: Caller, after: str, limit: int) -> tuple[list[AppRecord], str]:
+        """Return the apps the caller may read, and where the next page begins."""
+
+        def query(view: View) -> tuple[list[AppRecord], str]:
+            grants = view.access.grants(principal=caller.principal)
+            page = view.apps.list(after, limit)
+            more = page[-1].id if len(page) == limit else ""
+            return [a for a in page if allows(grants, Action.APP_READ, a.id)], more
+
+        found: tuple[list[AppRecord], str] = await self._store.read(query)
+        return found
+
+    async def create_key(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        key_id: str,
+        scheme: Scheme,
+        algorithm: Algorithm | None,
+    ) -> bytes:
+        """Create a key whose first version is active and primary."""
+        key_id = fields.key_id(key_id or scheme)
+        await self._access.authorise(caller, Action.KEY_MANAGE, app)
+        await self._store.read(lambda view: require_app(view, app))
+        now = self._clock()
+        record = await self._generate(app, key_id, scheme, algorithm, now)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.KEY_MANAGE, app, now)
+            require_app(tx, app)
+            for other in tx.keys.list(app):
+                if other.id == key_id or other.scheme is scheme:
+                    raise AlreadyExists(
+                        f"{other.name} exists; an app has one key per scheme",
+                        reason="KEY_EXISTS",
+                        field="key_id",
+                    )
+            _add_key(tx, caller, record)
+            return lambda _: record
+
+        return await self._store.commit(act, request)
+
+    async def key(self, caller: Caller, app: str, key_id: str) -> KeyRecord:
+        """Return a key. Raises NotFound."""
+        await self._access.authorise(caller, Action.KEY_READ, app)
+        found: KeyRecord | None = await self._store.read(lambda view: view.keys.get(app, key_id))
+        if found is None:
+            raise NotFound(f"there is no key apps/{app}/keys/{key_id}", reason="KEY_NOT_FOUND")
+        return found
+
+    async def keys(self, caller: Caller, app: str) -> list[KeyRecord]:
+        """Return an app's keys."""
+        await self._access.authorise(caller, Action.KEY_READ, app)
+
+        def query(view: View) -> list[KeyRecord]:
+            require_app(view, app)
+            return view.keys.list(app)
+
+        found: list[KeyRecord] = await self._store.read(query)
+        return found
+
+    async def change_state(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        key_id: str,
+        number: int,
+        reason: str,
+        suspend: bool,
+    ) -> bytes:
+        """Suspend an active version, or resume a suspended one."""
+        fields.text(reason, "reason", 500, least=1)
+        await self._access.authorise(caller, Action.KEY_MANAGE, app)
+        now = self._clock()
+        have, become = KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED
+        if not suspend:
+            have, become = become, have
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.KEY_MANAGE, app, now)
+            key = tx.keys.get(app, key_id)
+            version = key.version(number) if key else None
+            if version is None:
+                raise NotFound("there is no such key version", reason="KEY_VERSION_NOT_FOUND")
+            if version.state is not have:
+                raise FailedPrecondition(
+                    f"{version.name} is {version.state}, it must be {have} for this",
+                    reason="KEY_VERSION_STATE",
+                )
+            tx.keys.set_state(version, become)
+            tx.record(
+                {
+                    "act": "key.suspend" if suspend else "key.resume",
+                    "principal": caller.principal,
+                    "keyVersion": version.name,
+                    "reason": reason,
+                }
+            )
+            return lambda _: replace(version, state=become)
+
+        return await self._store.commit(act, request)
+
+    async def _generate(
+        self, app: str, key_id: str, scheme: Scheme, algorithm: Algorithm | None, now: int
+    ) -> KeyRecord:
+        identity = KeyIdentity(app, key_id, 1, scheme, choose_algorithm(scheme, algorithm))
+        made = await self._keyholder.generate(identity)
+        named = made.wrapped.identity
+        if replace(named, public_key_sha256=b"") != identity:
+            raise FailedPrecondition("the keyholder made another key", reason="KEY_UNUSABLE")
+        version = KeyVersionRecord(
+            app=app,
+            key=key_id,
+            version=1,
+            scheme=scheme,
+            algorithm=identity.algorithm,
+            state=KeyVersionState.ACTIVE,
+            public_key=made.public_key,
+            public_key_sha256=named.public_key_sha256,
+            blob=made.wrapped.blob,
+            created_at=now,
+        )
+        return KeyRecord(app, key_id, scheme, 1, now, (version,))
+
+
+def require_app(view: View, app: str) -> AppRecord:
+    """Return an app. Raises NotFound."""
+    found = view.apps.get(app)
+    if found is None:
+        raise NotFound(
+            f"there is no app apps/{app}; `privyseal app list` shows them", reason="APP_NOT_FOUND"
+        )
+    return found
+
+
+def _add_key(tx: Transaction, caller: Caller, key: KeyRecord) -> None:
+    tx.keys.add(key)
+    for version in key.versions:
+        tx.record(
+            {
+                "act": "key.create",
+                "principal": caller.principal,
+                "keyVersion": version.name,
+                "scheme": version.scheme,
+                "algorithm": version.algorithm,
+                "publicKeySha256": version.public_key_sha256.hex(),
+            }
+        )

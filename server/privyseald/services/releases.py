@@ -1,0 +1,289 @@
+"""Registers signed bundles and points channels at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from privyseal.verify.canonical import Json
+from privyseal.verify.note import NoteVerifier
+from privyseal.verify.receipt import verify_receipt
+from privyseal.verify.statement import NativeRange
+from privyseald.model import fields
+from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.policy import Action, Caller
+from privyseald.model.records import (
+    ChannelRecord,
+    DeploymentRecord,
+    ReleaseRecord,
+)
+from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access, authorise_again
+from privyseald.services.keys import require_app
+
+ARTIFACT_TYPES = ("zip", "manifest")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a release is registered with."""
+
+    url: str
+    type: str
+    commit_sha: str = ""
+    commit_ref: str = ""
+    commit_message: str = ""
+
+
+class Releases:
+    """Releases, channels and deployments."""
+
+    def __init__(self, store: Store, access: Access, clock: Clock, log: NoteVerifier) -> None:
+        self._store = store
+        self._access = access
+        self._clock = clock
+        self._verifier = log
+
+    async def register(
+        self, caller: Caller, request: Request, *, app: str, version: str, artifact: Artifact
+    ) -> bytes:
+        """Register the artifact of a signed version; the answer is made of a ReleaseRecord."""
+        fields.version(version)
+        fields.url(artifact.url, "artifact_url")
+        if artifact.type not in ARTIFACT_TYPES:
+            raise InvalidArgument("artifact_type", "must be zip or manifest")
+        commit = fields.commit(artifact.commit_sha, "commit_sha")
+        fields.text(artifact.commit_ref, "commit_ref", 200)
+        fields.text(artifact.commit_message, "commit_message", 500)
+        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        now = self._clock()
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            require_app(tx, app)
+            signed = tx.releases.signed(app, version=version)
+            if signed is None:
+                raise FailedPrecondition(
+                    f"version {version} of apps/{app} was never signed; sign it first, "
+                    "`privyseal publish` does both",
+                    reason="NOT_SIGNED",
+                )
+            statement = verify_receipt(signed.receipt, log=self._verifier).statement
+            record = ReleaseRecord(
+                app=app,
+                counter=signed.counter,
+                version=version,
+                artifact_url=artifact.url,
+                artifact_type=artifact.type,
+                bundle_sha256=statement.bundle_sha256,
+                bundle_length=statement.bundle_length,
+                signed_ranges=statement.native_ranges,
+                ranges=(),
+                commit_sha=commit or statement.source_commit,
+                commit_ref=artifact.commit_ref,
+                commit_message=artifact.commit_message,
+                created_at=now,
+            )
+            existing = tx.releases.get(app, signed.counter)
+            if existing is not None:
+                if (existing.artifact_url, existing.artifact_type) != (artifact.url, artifact.type):
+                    raise AlreadyExists(
+                        f"{existing.name} is registered with another artifact",
+                        reason="RELEASE_EXISTS",
+                        field="artifact_url",
+                    )
+                return lambda _: existing
+            tx.releases.add(record)
+            tx.record(
+                {
+                    "act": "release.register",
+                    "principal": caller.principal,
+                    "release": record.name,
+                    "version": version,
+                    "url": artifact.url,
+                    "type": artifact.type,
+                }
+            )
+            return lambda _: record
+
+        return await self._store.commit(act, request)
+
+    async def release(self, caller: Caller, app: str, counter: int) -> tuple[ReleaseRecord, bytes]:
+        """Return a release and its receipt. Raises NotFound."""
+        await self._access.authorise(caller, Action.RELEASE_READ, app)
+
+        def query(view: View) -> tuple[ReleaseRecord, bytes]:
+            record = _require_release(view, app, counter)
+            signed = view.releases.signed(app, counter=counter)
+            return record, signed.receipt if signed else b""
+
+        found: tuple[ReleaseRecord, bytes] = await self._store.read(query)
+        return found
+
+    async def releases(
+        self, caller: Caller, app: str, below: int, limit: int
+    ) -> list[ReleaseRecord]:
+        """Return releases, newest first."""
+        await self._access.authorise(caller, Action.RELEASE_READ, app)
+
+        def query(view: View) -> list[ReleaseRecord]:
+            require_app(view, app)
+            return view.releases.list(app, below, limit)
+
+        found: list[ReleaseRecord] = await self._store.read(query)
+        return found
+
+    async def set_native_versions(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        counter: int,
+        ranges: tuple[NativeRange, ...],
+    ) -> bytes:
+        """Narrow a release; platforms that are not named keep what they have."""
+        ranges = fields.native_ranges(ranges)
+        if not ranges:
+            raise InvalidArgument("native_ranges", "must name a platform")
+        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        now = self._clock()
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            record = _require_release(tx, app, counter)
+            named = {r.platform for r in ranges}
+            kept = [r for r in record.ranges if r.platform not in named]
+            merged = fields.native_ranges((*kept, *ranges))
+            tx.releases.set_ranges(app, counter, merged)
+            listed: list[Json] = [
+                {"platform": r.platform, "min": r.min, "max": r.max, "eq": r.eq} for r in merged
+            ]
+            tx.record(
+                {
+                    "act": "release.native-versions",
+                    "principal": caller.principal,
+                    "release": record.name,
+                    "ranges": listed,
+                }
+            )
+            return lambda _: replace(record, ranges=merged)
+
+        return await self._store.commit(act, request)
+
+    async def create_channel(
+        self, caller: Caller, request: Request, *, app: str, channel: str
+    ) -> bytes:
+        """Create a channel; the answer is made of a ChannelRecord."""
+        fields.channel_id(channel)
+        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        now = self._clock()
+        record = ChannelRecord(app, channel, 0, 0, now)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            require_app(tx, app)
+            if tx.channels.list(app, channel):
+                raise AlreadyExists(
+                    f"{record.name} exists", reason="CHANNEL_EXISTS", field="channel_id"
+                )
+            tx.channels.add(record)
+            tx.record(
+                {"act": "channel.create", "principal": caller.principal, "channel": record.name}
+            )
+            return lambda _: record
+
+        return await self._store.commit(act, request)
+
+    async def channels(self, caller: Caller, app: str) -> list[ChannelRecord]:
+        """Return an app's channels."""
+        await self._access.authorise(caller, Action.RELEASE_READ, app)
+
+        def query(view: View) -> list[ChannelRecord]:
+            require_app(view, app)
+            return view.channels.list(app)
+
+        found: list[ChannelRecord] = await self._store.read(query)
+        return found
+
+    async def delete_channel(
+        self, caller: Caller, request: Request, *, app: str, channel: str
+    ) -> bytes:
+        """Delete a channel."""
+        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        now = self._clock()
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            record = _require_channel(tx, app, channel)
+            tx.channels.remove(app, channel)
+            tx.record(
+                {"act": "channel.delete", "principal": caller.principal, "channel": record.name}
+            )
+            return lambda _: None
+
+        return await self._store.commit(act, request)
+
+    async def deploy(
+        self, caller: Caller, request: Request, *, app: str, counter: int, channels: list[str]
+    ) -> bytes:
+        """Point channels at a release; the answer is made of a list of DeploymentRecord."""
+        if not 1 <= len(set(channels)) <= 20:
+            raise InvalidArgument("channels", "must name 1 to 20 channels")
+        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        now = self._clock()
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            release = _require_release(tx, app, counter)
+            made = []
+            for name in dict.fromkeys(channels):
+                channel = _require_channel(tx, app, name)
+                index = tx.record(
+                    {
+                        "act": "deploy",
+                        "principal": caller.principal,
+                        "channel": channel.name,
+                        "release": release.name,
+                    }
+                )
+                deployment = DeploymentRecord(
+                    app, name, counter, release.version, caller.principal, now, index
+                )
+                tx.channels.deploy(deployment)
+                made.append(deployment)
+            return lambda _: made
+
+        return await self._store.commit(act, request)
+
+    async def deployments(
+        self, caller: Caller, app: str, channel: str, limit: int
+    ) -> list[DeploymentRecord]:
+        """Return a channel's deployments, newest first."""
+        await self._access.authorise(caller, Action.RELEASE_READ, app)
+
+        def query(view: View) -> list[DeploymentRecord]:
+            _require_channel(view, app, channel)
+            return view.channels.deployments(app, channel, limit)
+
+        found: list[DeploymentRecord] = await self._store.read(query)
+        return found
+
+
+def _require_release(view: View, app: str, counter: int) -> ReleaseRecord:
+    record = view.releases.get(app, counter)
+    if record is None:
+        raise NotFound(
+            f"there is no release apps/{app}/releases/{counter}", reason="RELEASE_NOT_FOUND"
+        )
+    return record
+
+
+def _require_channel(view: View, app: str, channel: str) -> ChannelRecord:
+    found = view.channels.list(app, channel)
+    if not found:
+        raise NotFound(
+            f"there is no channel {channel} in apps/{app}; create it first",
+            reason="CHANNEL_NOT_FOUND",
+        )
+    return found[0]

@@ -1,0 +1,198 @@
+"""Signs releases: the path that CI waits on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from privyseal.verify.canonical import Json, canonical
+from privyseal.verify.receipt import SchemeSignature, build_receipt, signature_act
+from privyseal.verify.statement import Statement
+from privyseald.model import fields
+from privyseald.model.errors import AlreadyExists, DomainError, FailedPrecondition, NotFound, Unavailable
+from privyseald.model.policy import Action, Caller
+from privyseald.model.records import KeyVersionRecord, SignedRecord
+from privyseald.model.schemes import KeyVersionState, Scheme
+from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access, authorise_again
+from privyseald.services.keys import require_app
+
+
+_TRIES = 3
+
+
+class _KeysChangedError(DomainError):
+    """A key was added or promoted between the choice of keys and the commit."""
+
+    def __init__(self) -> None:
+        super().__init__("the app's keys changed", reason="KEYS_CHANGING")
+
+
+@dataclass(frozen=True)
+class SignedRelease:
+    """The answer: the receipt, and the versions that signed."""
+
+    receipt: bytes
+    counter: int
+
+
+class Signing:
+    """Signs releases."""
+
+    def __init__(
+        self, store: Store, access: Access, keyholder: Keyholder, clock: Clock, origin: str
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._keyholder = keyholder
+        self._clock = clock
+        self._origin = origin
+        self._counters: dict[str, int] = {}
+        self._keys: dict[str, tuple[int, tuple[KeyVersionRecord, ...]]] = {}
+
+    async def sign(self, caller: Caller, request: Request, wanted: Statement) -> bytes:
+        """Sign a release, log it, and return the encoded `SignedRelease`.
+
+        Args:
+            caller: Who asks.
+            request: What makes it idempotent.
+            wanted: The content; its counter, time and log are filled in here.
+        """
+        _check(wanted)
+        app = wanted.app
+        await self._access.authorise(caller, Action.RELEASE_SIGN, app)
+        for _ in range(_TRIES):
+            try:
+                return await self._sign_once(caller, request, wanted)
+            except _KeysChangedError:
+                self._keys.pop(app, None)
+        raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
+
+    async def _sign_once(self, caller: Caller, request: Request, wanted: Statement) -> bytes:
+        app = wanted.app
+        content = hashlib.sha256(canonical(_content(wanted))).digest()
+        revision, keys = await self._active_keys(caller, app, wanted.version, content)
+        now = self._clock()
+        self._counters[app] = counter = self._counters[app] + 1
+        statement = replace(wanted, counter=counter, signed_at=now, log_origin=self._origin)
+        payload, raw = await self._keyholder.sign_release(
+            statement, keys[0].wrapped, [key.wrapped for key in keys[1:]]
+        )
+        signatures = tuple(
+            SchemeSignature(key.scheme, key.algorithm, key.name, key.public_key, signature)
+            for key, signature in zip(keys, raw, strict=True)
+        )
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            authorise_again(tx, caller, Action.RELEASE_SIGN, app, now)
+            existing = tx.releases.signed(app, version=wanted.version)
+            if existing is not None:
+                answer = _same(existing, content)
+                return lambda _: answer
+            if tx.revision != revision:
+                _require_same_keys(tx, app, keys)
+            index = tx.record(
+                {"principal": caller.principal, **signature_act(payload, statement, signatures)}
+            )
+            record = SignedRecord(app, wanted.version, counter, content, b"", now)
+            tx.releases.add_signed(record)
+
+            def finish(sealed: Sealed) -> SignedRelease:
+                receipt = build_receipt(
+                    payload=payload,
+                    signatures=signatures,
+                    leaf=sealed.leaf(index),
+                    index=index,
+                    proof=sealed.proof(index),
+                    checkpoint=sealed.checkpoint,
+                )
+                tx.releases.set_receipt(app, wanted.version, receipt)
+                return SignedRelease(receipt, counter)
+
+            return finish
+
+        try:
+            return await self._store.commit(act, request)
+        except DomainError:
+            # Whatever another replica changed is read again before the next signature.
+            self._keys.pop(app, None)
+            raise
+
+    async def _active_keys(
+        self, caller: Caller, app: str, version: str, content: bytes
+    ) -> tuple[int, tuple[KeyVersionRecord, ...]]:
+        """Return the versions that sign for an app, the statement's first."""
+        cached = self._keys.get(app)
+        if cached is not None and cached[0] == caller.revision:
+            return cached
+
+        def query(view: View) -> tuple[int, tuple[KeyVersionRecord, ...], int]:
+            require_app(view, app)
+            existing = view.releases.signed(app, version=version)
+            if existing is not None:
+                _same(existing, content)
+            return view.revision, _primaries(view, app), view.releases.last_counter(app)
+
+        revision, keys, counter = await self._store.read(query)
+        self._counters[app] = max(counter, self._counters.get(app, 0))
+        self._keys[app] = (revision, keys)
+        return revision, keys
+
+
+def _primaries(view: View, app: str) -> tuple[KeyVersionRecord, ...]:
+    chosen: list[KeyVersionRecord] = []
+    for key in view.keys.list(app):
+        primary = key.version(key.primary)
+        if primary is None or primary.state is not KeyVersionState.ACTIVE:
+            raise FailedPrecondition(
+                f"{key.name} has no active primary version; a security officer must resume "
+                "or replace it",
+                reason="KEY_NOT_ACTIVE",
+            )
+        chosen.append(primary)
+    chosen.sort(key=lambda version: version.scheme is not Scheme.STATEMENT_V1)
+    if not chosen or chosen[0].scheme is not Scheme.STATEMENT_V1:
+        raise NotFound(f"apps/{app} has no statement key", reason="KEY_NOT_FOUND")
+    return tuple(chosen)
+
+
+def _require_same_keys(
+    tx: Transaction, app: str, keys: tuple[KeyVersionRecord, ...]
+) -> None:
+    """Drop what was signed if the versions that must sign are others by now."""
+    if [key.name for key in _primaries(tx, app)] != [key.name for key in keys]:
+        raise _KeysChangedError
+
+
+def _content(wanted: Statement) -> dict[str, Json]:
+    return {
+        "app": wanted.app,
+        "version": wanted.version,
+        "bundle": wanted.bundle_sha256.hex(),
+        "length": wanted.bundle_length,
+        "manifest": wanted.manifest_sha256.hex(),
+        "ranges": [[r.platform, r.min, r.max, r.eq] for r in wanted.native_ranges],
+        "commit": wanted.source_commit,
+    }
+
+
+def _same(existing: SignedRecord, content: bytes) -> SignedRelease:
+    if existing.content_sha256 != content:
+        raise AlreadyExists(
+            f"version {existing.version} was signed with another digest, range or commit; "
+            "use a new version",
+            reason="VERSION_SIGNED",
+            field="version",
+        )
+    return SignedRelease(existing.receipt, existing.counter)
+
+
+def _check(wanted: Statement) -> None:
+    fields.app_id(wanted.app, "parent")
+    fields.version(wanted.version)
+    fields.digest(wanted.bundle_sha256, "bundle_sha256")
+    fields.bundle_length(wanted.bundle_length)
+    fields.digest(wanted.manifest_sha256, "manifest_sha256")
+    fields.native_ranges(wanted.native_ranges)
+    fields.commit(wanted.source_commit, "source_commit")
