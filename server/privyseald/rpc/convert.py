@@ -1,0 +1,193 @@
+"""Records as messages, and enums in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from privyseal.v1 import access_service_pb2 as access_pb
+from privyseal.v1 import app_service_pb2 as app_pb
+from privyseal.v1 import key_service_pb2 as key_pb
+from privyseal.v1 import release_service_pb2 as release_pb
+from privyseal.v1 import types_pb2 as pb
+from privyseal.verify.keys import spki_pem
+from privyseal.verify.statement import NativeRange
+from privyseald.model.errors import InvalidArgument
+from privyseald.model.policy import Grant, Role
+from privyseald.model.records import (
+    AppRecord,
+    ChannelRecord,
+    DeploymentRecord,
+    KeyRecord,
+    KeyVersionRecord,
+    ReleaseRecord,
+    TokenRecord,
+)
+from privyseald.model.schemes import Algorithm, Scheme
+
+
+def _number(prefix: str, value: str) -> str:
+    return f"{prefix}_{value.upper().replace('-', '_')}"
+
+
+def scheme_to_wire(scheme: str) -> pb.Scheme:
+    """Return the enum value of a scheme."""
+    return pb.Scheme.Value(_number("SCHEME", scheme))
+
+
+def scheme(value: pb.Scheme) -> Scheme:
+    """Return the scheme. Raises InvalidArgument."""
+    for known in Scheme:
+        if scheme_to_wire(known) == value:
+            return known
+    raise InvalidArgument("scheme", "must be one this daemon knows")
+
+
+def algorithm_to_wire(algorithm: str) -> pb.Algorithm:
+    """Return the enum value of an algorithm."""
+    return pb.Algorithm.Value(_number("ALGORITHM", algorithm))
+
+
+def algorithm(value: pb.Algorithm) -> Algorithm | None:
+    """Return the algorithm, None for unspecified. Raises InvalidArgument."""
+    if value == pb.ALGORITHM_UNSPECIFIED:
+        return None
+    for known in Algorithm:
+        if algorithm_to_wire(known) == value:
+            return known
+    raise InvalidArgument("algorithm", "must be one this daemon knows")
+
+
+def role(value: pb.Role) -> Role:
+    """Return the role. Raises InvalidArgument."""
+    for known in Role:
+        if role_to_wire(known) == value:
+            return known
+    raise InvalidArgument("role", "must be one this daemon knows")
+
+
+def role_to_wire(value: Role) -> pb.Role:
+    """Return the enum value of a role."""
+    return pb.Role.Value(_number("ROLE", value))
+
+
+def ranges(values: Iterable[pb.NativeRange]) -> tuple[NativeRange, ...]:
+    """Return native ranges. Raises InvalidArgument."""
+    platforms = {pb.PLATFORM_ANDROID: "android", pb.PLATFORM_IOS: "ios"}
+    try:
+        return tuple(NativeRange(platforms[v.platform], v.min, v.max, v.eq) for v in values)
+    except KeyError:
+        raise InvalidArgument("native_ranges", "must name a platform") from None
+
+
+def ranges_to_wire(values: Iterable[NativeRange]) -> list[pb.NativeRange]:
+    """Return native ranges as messages."""
+    return [
+        pb.NativeRange(
+            platform=pb.Platform.Value(_number("PLATFORM", v.platform)),
+            min=v.min,
+            max=v.max,
+            eq=v.eq,
+        )
+        for v in values
+    ]
+
+
+def time(seconds: int) -> Timestamp:
+    """Return a time."""
+    return Timestamp(seconds=seconds)
+
+
+def app(record: AppRecord) -> app_pb.App:
+    """Return an app."""
+    return app_pb.App(
+        name=f"apps/{record.id}",
+        display_name=record.display_name,
+        create_time=time(record.created_at),
+    )
+
+
+def key_version(record: KeyVersionRecord) -> key_pb.KeyVersion:
+    """Return a key version; its private key stays where it is."""
+    return key_pb.KeyVersion(
+        name=record.name,
+        algorithm=algorithm_to_wire(record.algorithm),
+        state=pb.KeyVersionState.Value(_number("KEY_VERSION_STATE", record.state)),
+        public_key=spki_pem(record.public_key),
+        public_key_sha256=record.public_key_sha256,
+        create_time=time(record.created_at),
+    )
+
+
+def key(record: KeyRecord) -> key_pb.Key:
+    """Return a key with its versions."""
+    return key_pb.Key(
+        name=record.name,
+        scheme=scheme_to_wire(record.scheme),
+        primary=f"{record.name}/versions/{record.primary}",
+        versions=[key_version(v) for v in record.versions],
+        create_time=time(record.created_at),
+    )
+
+
+def release(record: ReleaseRecord) -> release_pb.Release:
+    """Return a release."""
+    return release_pb.Release(
+        name=record.name,
+        version=record.version,
+        artifact_url=record.artifact_url,
+        artifact_type=release_pb.ArtifactType.Value(
+            _number("ARTIFACT_TYPE", record.artifact_type)
+        ),
+        bundle_sha256=record.bundle_sha256,
+        bundle_length=record.bundle_length,
+        signed_native_ranges=ranges_to_wire(record.signed_ranges),
+        native_ranges=ranges_to_wire(record.ranges),
+        commit_sha=record.commit_sha,
+        commit_ref=record.commit_ref,
+        commit_message=record.commit_message,
+        create_time=time(record.created_at),
+    )
+
+
+def channel(record: ChannelRecord) -> release_pb.Channel:
+    """Return a channel."""
+    target = f"apps/{record.app}/releases/{record.counter}" if record.counter else ""
+    return release_pb.Channel(
+        name=record.name, release=target, create_time=time(record.created_at)
+    )
+
+
+def deployment(record: DeploymentRecord) -> release_pb.Deployment:
+    """Return a deployment."""
+    return release_pb.Deployment(
+        channel=f"apps/{record.app}/channels/{record.channel}",
+        release=f"apps/{record.app}/releases/{record.counter}",
+        version=record.version,
+        principal=record.principal,
+        create_time=time(record.created_at),
+        log_index=record.log_index,
+    )
+
+
+def token(record: TokenRecord) -> access_pb.Token:
+    """Return a token without its secret."""
+    return access_pb.Token(
+        name=f"tokens/{record.id}",
+        display_name=record.display_name,
+        create_time=time(record.created_at),
+        expire_time=time(record.expires_at),
+        revoked=record.revoked,
+    )
+
+
+def grant(record: Grant) -> access_pb.Grant:
+    """Return a grant."""
+    return access_pb.Grant(
+        name=f"grants/{record.id}",
+        principal=record.principal,
+        role=role_to_wire(record.role),
+        resource=f"apps/{record.app}",
+        create_time=time(record.created_at),
+    )
