@@ -1,0 +1,307 @@
+"""Puts the parts together; the one module that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import grpc
+import structlog
+import uvicorn
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from sqlalchemy import insert, select
+
+from privyseal.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
+    app_service_pb2,
+    app_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
+    log_service_pb2,
+    log_service_pb2_grpc,
+    release_service_pb2,
+    release_service_pb2_grpc,
+    signing_service_pb2,
+    signing_service_pb2_grpc,
+)
+from privyseal.verify.keys import load_public_key, public_key_sha256
+from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
+from privyseald.adapters import pki, schema
+from privyseald.adapters.store_sql import SqlStore, make_engine, migrate
+from privyseald.config import Settings
+from privyseald.gateway.app import create_gateway
+from privyseald.keyholder.keystore import KEK_SIZE
+from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.keyholder.worker import LOG_APP
+from privyseald.model.policy import Grant, Role
+from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
+from privyseald.rpc import servicers
+from privyseald.services.access import Access
+from privyseald.services.audit import Audit
+from privyseald.services.keys import Keys
+from privyseald.services.releases import Releases
+from privyseald.services.signing import Signing
+
+MAX_MESSAGE = 1 << 20
+ADMIN = "admin"
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_metadata_size", 16384),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+def clock() -> int:
+    """Return seconds since 1970, UTC."""
+    return int(time.time())
+
+
+def log_key_identity(public_key_sha256: bytes = b"") -> KeyIdentity:
+    """Return what the log's own key is called."""
+    return KeyIdentity(
+        LOG_APP, "checkpoint", 1, Scheme.STATEMENT_V1, Algorithm.ED25519, public_key_sha256
+    )
+
+
+async def initialise(settings: Settings, hosts: list[str]) -> None:
+    """Make a data directory: CA, certificates, key-encryption key, log, first admin.
+
+    Raises:
+        FileExistsError: If there is one already; nothing is overwritten.
+    """
+    data = settings.data
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data.chmod(0o700)
+    pki.write_private(data / "kek", secrets.token_bytes(KEK_SIZE))
+    tls = data / "tls"
+    tls.mkdir(mode=0o700)
+    pki.create_ca(tls)
+    certificate, key = pki.issue(tls, common_name="privyseald", hosts=hosts, days=pki.SERVER_DAYS)
+    (tls / "server.pem").write_bytes(certificate)
+    pki.write_private(tls / "server.key", key)
+    admin = data / ADMIN
+    admin.mkdir(mode=0o700)
+    issue_client(settings, ADMIN, admin)
+    pool = KeyholderPool(data / "kek", 1)
+    await pool.start()
+    try:
+        made = await pool.generate(log_key_identity())
+        verifier = _verifier(settings, made.public_key)
+        origin = settings.log_origin
+        start = Checkpoint(origin, 0, bytes.fromhex(_EMPTY_ROOT))
+        signature = await pool.sign_checkpoint(start, made.wrapped)
+        note = format_note(start.text(), origin, verifier.public_key, signature)
+    finally:
+        await pool.stop()
+    # In the order in which `serve` needs them: the directory is complete with the last.
+    pki.write_private(data / "log.key", made.wrapped.blob)
+    (data / "log.spki").write_bytes(made.public_key)
+    (data / "log.vkey").write_text(verifier.vkey() + "\n")
+    await asyncio.to_thread(migrate, settings.database_url, lambda _: note, origin)
+    await asyncio.to_thread(_first_admin, settings)
+
+
+_EMPTY_ROOT = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def issue_client(settings: Settings, name: str, folder: Path) -> None:
+    """Write a client certificate and a profile that uses it. Raises FileExistsError."""
+    tls = settings.data / "tls"
+    certificate, key = pki.issue(tls, common_name=name, hosts=[], days=pki.CLIENT_DAYS)
+    pki.write_private(folder / "client.key", key)
+    (folder / "client.pem").write_bytes(certificate)
+    (folder / "ca.pem").write_bytes((tls / "ca.pem").read_bytes())
+    (folder / "profile.toml").write_text(
+        f'server = "{settings.listen_certificates}"\n'
+        'ca = "ca.pem"\ncertificate = "client.pem"\nkey = "client.key"\n'
+    )
+
+
+def _first_admin(settings: Settings) -> None:
+    engine = make_engine(settings.database_url)
+    with engine.begin() as connection:
+        principal = f"certificate:{ADMIN}"
+        t = schema.grants
+        if connection.execute(select(t.c.id).where(t.c.principal == principal)).first() is None:
+            for role in (Role.ADMIN, Role.SECURITY_OFFICER, Role.AUDITOR, Role.RELEASER, Role.SIGNER):
+                grant = Grant(secrets.token_hex(8), principal, role, "-", clock())
+                connection.execute(insert(t), asdict(grant))
+    engine.dispose()
+
+
+def _verifier(settings: Settings, public_key: bytes) -> NoteVerifier:
+    return NoteVerifier(settings.log_origin, public_key[-32:])
+
+
+class Daemon:
+    """A running daemon."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        data = settings.data
+        spki = (data / "log.spki").read_bytes()
+        digest = public_key_sha256(load_public_key(spki))
+        self._log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
+        self.verifier = _verifier(settings, spki)
+        self.keyholder = KeyholderPool(data / "kek", settings.keyholder_count)
+        self.store = SqlStore(
+            settings.database_url,
+            clock=clock,
+            sign_checkpoint=self._sign_checkpoint,
+            origin=settings.log_origin,
+        )
+        self._servers: list[grpc.aio.Server] = []
+        self._gateway: uvicorn.Server | None = None
+        self._gateway_task: asyncio.Task[None] | None = None
+        self._health = HealthServicer()
+
+    async def start(self) -> None:
+        """Start everything; when this returns, it is serving.
+
+        Raises:
+            OSError: If an address cannot be bound.
+            Unavailable: If the keyholders do not start.
+        """
+        settings = self._settings
+        await self.keyholder.start()
+        head = (await self.store.read(lambda view: view.log.head())).note
+        await asyncio.to_thread(migrate, settings.database_url, lambda _: head, settings.log_origin)
+        tls = settings.data / "tls"
+        pair = ((tls / "server.key").read_bytes(), (tls / "server.pem").read_bytes())
+        ca = (tls / "ca.pem").read_bytes()
+        tokens = grpc.ssl_server_credentials([pair])
+        certificates = grpc.ssl_server_credentials([pair], ca, require_client_auth=True)
+        for address, credentials in (
+            (settings.listen_tokens, tokens),
+            (settings.listen_certificates, certificates),
+        ):
+            server = grpc.aio.server(options=SERVER_OPTIONS)
+            self._add_services(server)
+            try:
+                server.add_secure_port(address, credentials)
+            except RuntimeError:
+                raise OSError(f"cannot listen on {address}; is another daemon running?") from None
+            await server.start()
+            self._servers.append(server)
+        await self._start_gateway()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Finish what was accepted and stop."""
+        await asyncio.gather(*(server.stop(5) for server in self._servers))
+        if self._gateway is not None and self._gateway_task is not None:
+            self._gateway.should_exit = True
+            await self._gateway_task
+        await self.store.close()
+        await self.keyholder.stop()
+
+    async def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
+        signature = await self.keyholder.sign_checkpoint(checkpoint, self._log_key)
+        return format_note(
+            checkpoint.text(), checkpoint.origin, self.verifier.public_key, signature
+        )
+
+    def _add_services(self, server: grpc.aio.Server) -> None:
+        store, keyholder = self.store, self.keyholder
+        access = Access(store, clock)
+        keys = Keys(store, access, keyholder, clock)
+        signing = Signing(store, access, keyholder, clock, self._settings.log_origin)
+        releases = Releases(store, access, clock, self.verifier)
+        audit = Audit(store, access)
+        app_service_pb2_grpc.add_AppServiceServicer_to_server(
+            servicers.AppServicer(access, keys), server
+        )
+        key_service_pb2_grpc.add_KeyServiceServicer_to_server(
+            servicers.KeyServicer(access, keys), server
+        )
+        signing_service_pb2_grpc.add_SigningServiceServicer_to_server(
+            servicers.SigningServicer(access, signing), server
+        )
+        release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(
+            servicers.ReleaseServicer(access, releases), server
+        )
+        log_service_pb2_grpc.add_LogServiceServicer_to_server(
+            servicers.LogServicer(access, audit, self.verifier.vkey()), server
+        )
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
+            servicers.AccessServicer(access), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [
+            module.DESCRIPTOR.services_by_name[service].full_name
+            for module in (
+                access_service_pb2,
+                app_service_pb2,
+                key_service_pb2,
+                log_service_pb2,
+                release_service_pb2,
+                signing_service_pb2,
+            )
+            for service in module.DESCRIPTOR.services_by_name
+        ]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+
+    async def _start_gateway(self) -> None:
+        settings = self._settings
+        host, _, port = settings.gateway.rpartition(":")
+        config = uvicorn.Config(
+            create_gateway(
+                self.store,
+                verifier=self.verifier,
+                public_url=settings.device_url,
+                cache=settings.data / "cache",
+                artifacts=settings.artifacts,
+            ),
+            host=host,
+            port=int(port),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            limit_concurrency=512,
+            ssl_certfile=settings.gateway_certificate,
+            ssl_keyfile=settings.gateway_key,
+        )
+        self._gateway = uvicorn.Server(config)
+        self._gateway.capture_signals = _no_signals  # type: ignore[method-assign] # the daemon's own handlers stop it
+        self._gateway_task = asyncio.create_task(self._gateway.serve())
+        while not self._gateway.started:
+            if self._gateway_task.done():
+                raise OSError(f"cannot listen on {settings.gateway}; is another daemon running?")
+            await asyncio.sleep(0.01)
+
+
+def _no_signals() -> suppress:
+    return suppress()
+
+
+async def serve(settings: Settings) -> None:
+    """Run a daemon until SIGTERM or SIGINT."""
+    os.umask(0o077)
+    log = structlog.get_logger("privyseald")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    daemon = Daemon(settings)
+    await daemon.start()
+    log.info(
+        "serving",
+        tokens=settings.listen_tokens,
+        certificates=settings.listen_certificates,
+        gateway=settings.device_url,
+    )
+    await stop.wait()
+    log.info("stopping")
+    await daemon.stop()

@@ -1,0 +1,122 @@
+"""The HTTP application: Capawesome and Ionic classic, and artifacts of a local directory."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.note import NoteVerifier
+from privyseald.gateway import capawesome, ionic
+from privyseald.gateway.artifacts import ArtifactError, Bundles
+from privyseald.gateway.resolve import Resolver
+from privyseald.model.errors import DomainError
+from privyseald.ports import Store
+
+MAX_BODY = 64 * 1024
+Endpoint = Callable[[Request], Awaitable[Response]]
+_log = structlog.get_logger("gateway")
+
+
+def create_gateway(
+    store: Store, *, verifier: NoteVerifier, public_url: str, cache: Path, artifacts: Path | None
+) -> Starlette:
+    """Return the application.
+
+    Args:
+        store: Where releases and the log are read.
+        verifier: The log's key: all that the gateway trusts.
+        public_url: How devices reach it, without a slash at the end.
+        cache: Where verified bundles are kept.
+        artifacts: A directory to serve under /artifacts/, if any.
+    """
+    resolver, bundles = Resolver(store, verifier), Bundles(cache)
+
+    @_guarded
+    async def latest(request: Request) -> Response:
+        return await capawesome.latest(resolver, request)
+
+    @_guarded
+    async def channels(request: Request) -> Response:
+        return await capawesome.channels(store, request)
+
+    @_guarded
+    async def check_device(request: Request) -> Response:
+        body = await _body(request)
+        return await ionic.check_device(resolver, public_url, request.path_params["app"], body)
+
+    @_guarded
+    async def file(request: Request) -> Response:
+        path = request.path_params
+        data = await ionic.file(resolver, bundles, path["app"], path["snapshot"], path["file"])
+        if data is None:
+            return _error(404, "there is no such file in this snapshot")
+        kind = mimetypes.guess_type(path["file"])[0] or "application/octet-stream"
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(data, media_type=kind, headers=headers)
+
+    @_guarded
+    async def health(_request: Request) -> Response:
+        await store.read(lambda view: view.log.head())
+        return JSONResponse({"status": "ok"})
+
+    routes: list[Route | Mount] = [
+        Route("/healthz", health),
+        Route("/v1/apps/{app}/bundles/latest", latest),
+        Route("/v1/apps/{app}/channels", channels),
+        Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
+        Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
+    ]
+    if artifacts is not None:
+        routes.append(Mount("/artifacts", StaticFiles(directory=artifacts)))
+    # The Ionic client asks from inside a WebView, whose origin can be anything; nothing
+    # here depends on cookies or on who asks.
+    cors = Middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]
+    )
+    return Starlette(routes=routes, middleware=[cors])
+
+
+def _error(status: int, message: str) -> Response:
+    # The shape that the Ionic client reads its message from.
+    return JSONResponse({"error": {"message": message}}, status_code=status)
+
+
+def _guarded(endpoint: Endpoint) -> Endpoint:
+    async def run(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except VerificationError as error:
+            _log.error("refused to serve", path=request.url.path, reason=str(error))  # noqa: TRY400 - no traceback
+            return _error(503, "this release could not be verified and is not served")
+        except (DomainError, ArtifactError) as error:
+            _log.warning("cannot serve", path=request.url.path, error=type(error).__name__)
+            return _error(503, "try again later")
+        except ValueError:
+            return _error(400, "the request is malformed")
+
+    return run
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise ValueError("body is too long")
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("body is not an object")  # noqa: TRY004 - a bad request like any other
+    return value

@@ -1,0 +1,50 @@
+"""@capacitor-live-update by Capawesome: GET /v1/apps/{app}/bundles/latest.
+
+The client treats every status but 2xx as "no update". With a public key configured it
+verifies `signature` (RSASSA-PKCS1-v1_5, SHA-256, over the zip; standard base64).
+"""
+
+from __future__ import annotations
+
+import base64
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from privyseald.gateway.resolve import Resolver
+from privyseald.model.native import NativeVersion
+from privyseald.ports import Store
+
+SCHEME = "capawesome-v1"
+PLATFORMS = {"0": "android", "1": "ios"}
+
+
+async def latest(resolver: Resolver, request: Request) -> Response:
+    """Answer with the newest bundle for a device, or 404."""
+    query, app = request.query_params, request.path_params["app"]
+    channel = query.get("channelName") or "default"
+    platform = PLATFORMS.get(query.get("platform", ""), "")
+    device = NativeVersion(
+        platform, query.get("appVersionName", ""), query.get("appVersionCode", "")
+    )
+    served = await resolver.channel(app, channel, device)
+    if served is None or not served.compatible or served.release.artifact_type != "zip":
+        return JSONResponse({"message": "no update"}, status_code=404)
+    signatures = [s for s in served.receipt.signatures if s.scheme == SCHEME]
+    return JSONResponse(
+        {
+            "artifactType": "zip",
+            "bundleId": served.snapshot,
+            "channelName": channel,
+            "checksum": served.receipt.statement.bundle_sha256.hex(),
+            "customProperties": {},
+            "signature": base64.b64encode(signatures[0].signature).decode() if signatures else None,
+            "url": served.release.artifact_url,
+        }
+    )
+
+
+async def channels(store: Store, request: Request) -> Response:
+    """List an app's channels."""
+    found = await store.read(lambda view: view.channels.list(request.path_params["app"]))
+    return JSONResponse([{"id": c.id, "name": c.id} for c in found])

@@ -1,0 +1,119 @@
+"""`privyseald`: init, serve, issue-certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import structlog
+import uvloop
+
+from privyseal import __version__
+from privyseald import bootstrap
+from privyseald.config import Settings, load
+from privyseald.model.errors import DomainError
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("privyseal-data"),
+    envvar="PRIVYSEALD_DATA",
+    show_default=True,
+    help="The data directory.",
+)
+
+
+def configure_logging() -> None:
+    """Log JSON lines to standard error; no tracebacks, which could show what is in memory."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong in a line and exit with 1."""
+    click.echo(f"privyseald: {message}", err=True)
+    sys.exit(1)
+
+
+def _settings(data: Path) -> Settings:
+    try:
+        return load(data.resolve())
+    except ValueError as error:
+        fail(f"settings are wrong: {error}")
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Holds keys, signs releases, serves devices.
+
+    Example: privyseald init --data ./data && privyseald serve --data ./data
+    """
+    configure_logging()
+
+
+@main.command()
+@DATA
+@click.option("--host", multiple=True, help="A name or address of this server; repeatable.")
+def init(data: Path, host: tuple[str, ...]) -> None:
+    """Make a data directory: CA, certificates, keys, log, first admin."""
+    settings = _settings(data)
+    hosts = list(dict.fromkeys([*host, "localhost", "127.0.0.1"]))
+    try:
+        uvloop.run(bootstrap.initialise(settings, hosts))
+    except FileExistsError:
+        fail(f"{data} holds a data directory already; nothing was changed")
+    except (OSError, DomainError) as error:
+        fail(f"cannot initialise: {error}")
+    click.echo(f"data directory   {data}")
+    click.echo(f"log key          {data / 'log.vkey'}  (give it to who verifies receipts)")
+    click.echo(f"admin's profile  {data / 'admin' / 'profile.toml'}  (keep it safe)")
+    click.echo(f"next             privyseald serve --data {data}")
+
+
+@main.command()
+@DATA
+def serve(data: Path) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    settings = _settings(data)
+    if not (data / "log.vkey").exists():
+        fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
+    sys.setswitchinterval(0.0005)  # the store's thread must not hold up the loop for long
+    try:
+        uvloop.run(bootstrap.serve(settings))
+    except (OSError, DomainError) as error:
+        fail(f"cannot serve: {error}")
+
+
+@main.command("issue-certificate")
+@DATA
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+def issue_certificate(data: Path, name: str, out: Path) -> None:
+    """Issue a client certificate for a person or a machine, with a profile that uses it.
+
+    It can do nothing before an admin grants it a role, as `certificate:NAME`.
+    """
+    settings = _settings(data)
+    try:
+        out.mkdir(mode=0o700)
+        bootstrap.issue_client(settings, name, out)
+    except OSError as error:
+        fail(f"cannot issue: {error.strerror}: {out}")
+    click.echo(f"profile    {out / 'profile.toml'}")
+    click.echo(f"principal  certificate:{name}")
+
+
+if __name__ == "__main__":
+    main()
