@@ -1,0 +1,1 @@
+"""Turns a web build into a bundle: the zip and its manifest. Same input, same bytes."""

@@ -1,0 +1,121 @@
+"""Finds the files of a web build and refuses what cannot be bundled faithfully."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from privyseal.errors import BuildError
+
+MANIFEST = "pro-manifest.json"
+"""The manifest's name in a bundle, as the Ionic client wants it."""
+MAX_FILES = 65_000
+MAX_TOTAL = 4_000_000_000
+_LEFT_OUT = {".DS_Store", "Thumbs.db"}
+_MAPS = (".js.map", ".css.map")
+_FORBIDDEN = set('\\:*?"<>|')
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the build: its name in the bundle, and what it was when it was found."""
+
+    name: str
+    path: Path
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files of a build, ordered by the UTF-8 bytes of their names."""
+
+    files: tuple[SourceFile, ...]
+    left_out: int
+
+
+def scan(root: Path, *, source_maps: bool = False) -> Tree:
+    """Find the files of a build.
+
+    Left out: source maps unless asked for, .DS_Store, Thumbs.db and an old manifest.
+
+    Raises:
+        BuildError: If the directory is missing, empty or without index.html, a link leaves
+            it, a name cannot be in a zip, or it is too large.
+    """
+    if not root.is_dir():
+        raise BuildError(f"build directory {root} does not exist or is not a directory")
+    top = root.resolve()
+    found: list[SourceFile] = []
+    left_out = 0
+    for folder, folders, names in os.walk(top, onerror=_unreadable):
+        for name in (*folders, *names):
+            path = Path(folder, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(top):
+                raise BuildError(
+                    f"symbolic link {_shown(path, top)} leaves the build directory; copy the file"
+                )
+            if path.is_symlink() and path.is_dir():
+                raise BuildError(
+                    f"{_shown(path, top)} is a link to a directory; copy the directory instead"
+                )
+        for name in names:
+            path = Path(folder, name)
+            relative = path.relative_to(top).as_posix()
+            if name in _LEFT_OUT or relative == MANIFEST:
+                continue
+            if not source_maps and name.endswith(_MAPS):
+                left_out += 1
+                continue
+            found.append(_source(path, _checked(relative)))
+    found.sort(key=lambda file: file.name.encode())
+    _check_all(root, found)
+    return Tree(tuple(found), left_out)
+
+
+def _source(path: Path, name: str) -> SourceFile:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BuildError(f"{name!r} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise BuildError(f"{name!r} is not a regular file; remove it from the build")
+    return SourceFile(name, path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _checked(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BuildError(f"{name!a} is not a UTF-8 name; rename the file") from None
+    normal = unicodedata.normalize("NFC", name)
+    if _FORBIDDEN & set(normal) or any(c < " " or c == "\x7f" for c in normal):
+        raise BuildError(f"{name!r} has a character that a zip for devices cannot hold; rename it")
+    if len(normal.encode()) > 1024:
+        raise BuildError(f"{name[:60]!r}… is longer than 1,024 bytes; shorten it")
+    return normal
+
+
+def _check_all(root: Path, found: list[SourceFile]) -> None:
+    if not found:
+        raise BuildError(f"build directory {root} is empty; run the web build first")
+    names = [file.name for file in found]
+    if "index.html" not in names:
+        raise BuildError(f"build directory {root} has no index.html at its top")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BuildError(f"{twice!r} is there twice, in two Unicode forms; rename one")
+    if len(found) > MAX_FILES or sum(file.size for file in found) > MAX_TOTAL:
+        raise BuildError(f"build directory {root} has over {MAX_FILES:,} files or 4 GB")
+
+
+def _unreadable(error: OSError) -> None:
+    raise BuildError(f"cannot read {Path(error.filename).name!r}: {error.strerror}") from error
+
+
+def _shown(path: Path, top: Path) -> str:
+    return repr(path.relative_to(top).as_posix())

@@ -1,0 +1,201 @@
+"""The connection to a daemon: profile, credentials, calls, errors in words."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from privyseal._version import __version__
+from privyseal.errors import ClientError, UnreachableError
+from privyseal.v1 import (
+    access_service_pb2_grpc,
+    app_service_pb2_grpc,
+    key_service_pb2_grpc,
+    log_service_pb2_grpc,
+    release_service_pb2_grpc,
+    signing_service_pb2_grpc,
+)
+
+TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the daemon is and how to identify to it."""
+
+    server: str
+    ca: Path | None
+    token: str = ""
+    certificate: Path | None = None
+    key: Path | None = None
+    storage: str = ""
+    public_url: str = ""
+
+
+def load_profile(path: str = "", server: str = "") -> Profile:
+    """Read the profile: the file named, or PRIVYSEAL_PROFILE, or the user's; then variables.
+
+    PRIVYSEAL_SERVER, PRIVYSEAL_CA, PRIVYSEAL_TOKEN, PRIVYSEAL_TOKEN_FILE,
+    PRIVYSEAL_CERTIFICATE, PRIVYSEAL_KEY, PRIVYSEAL_STORAGE and PRIVYSEAL_PUBLIC_URL win
+    over the file.
+
+    Raises:
+        ClientError: If it cannot be read or says too little.
+    """
+    env = os.environ
+    named = path or env.get("PRIVYSEAL_PROFILE", "")
+    home = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "privyseal/profile.toml"
+    file = Path(named) if named else home
+    values: dict[str, Any] = {}
+    if named or file.exists():
+        try:
+            values = tomllib.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ClientError(f"cannot read the profile {file}: {error}") from None
+    known = {"server", "ca", "token_file", "certificate", "key", "storage", "public_url"}
+    if unknown := set(values) - known:
+        raise ClientError(f"profile {file} has unknown settings: {', '.join(sorted(unknown))}")
+
+    def where(name: str, variable: str) -> Path | None:
+        if variable in env:
+            return Path(env[variable])
+        return file.parent / values[name] if name in values else None
+
+    token = env.get("PRIVYSEAL_TOKEN", "").strip()
+    token_file = where("token_file", "PRIVYSEAL_TOKEN_FILE")
+    if not token and token_file is not None:
+        token = _read(token_file, "token").decode("ascii", "replace").strip()
+    address = server or env.get("PRIVYSEAL_SERVER") or values.get("server", "")
+    if not address:
+        raise ClientError(
+            "no server is set; use --profile, or set PRIVYSEAL_SERVER, PRIVYSEAL_CA and "
+            "PRIVYSEAL_TOKEN"
+        )
+    return Profile(
+        server=address,
+        ca=where("ca", "PRIVYSEAL_CA"),
+        token=token,
+        certificate=None if token else where("certificate", "PRIVYSEAL_CERTIFICATE"),
+        key=where("key", "PRIVYSEAL_KEY"),
+        storage=env.get("PRIVYSEAL_STORAGE") or values.get("storage", ""),
+        public_url=env.get("PRIVYSEAL_PUBLIC_URL") or values.get("public_url", ""),
+    )
+
+
+def _read(path: Path | None, what: str) -> bytes:
+    if path is None:
+        raise ClientError(f"no {what} file is set")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(f"cannot read the {what} file {path}: {error.strerror}") from None
+
+
+class Connection:
+    """Stubs of every service, and errors as `ClientError`."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        ca = _read(profile.ca, "CA") if profile.ca else None
+        pair = (None, None)
+        if profile.certificate is not None:
+            _check_dates(profile.certificate)
+            pair = (_read(profile.key, "key"), _read(profile.certificate, "certificate"))
+        credentials = grpc.ssl_channel_credentials(ca, *pair)
+        options = [("grpc.primary_user_agent", f"privyseal/{__version__}")]
+        self._channel = grpc.secure_channel(profile.server, credentials, options)
+        self._metadata = (
+            (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
+        )
+        self.access = access_service_pb2_grpc.AccessServiceStub(self._channel)
+        self.apps = app_service_pb2_grpc.AppServiceStub(self._channel)
+        self.keys = key_service_pb2_grpc.KeyServiceStub(self._channel)
+        self.log = log_service_pb2_grpc.LogServiceStub(self._channel)
+        self.releases = release_service_pb2_grpc.ReleaseServiceStub(self._channel)
+        self.signing = signing_service_pb2_grpc.SigningServiceStub(self._channel)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def call(self, method: Any, request: Any) -> Any:
+        """Call a method and return its response.
+
+        A mutation gets a request id, and is tried again under the same id when the daemon
+        says that it may succeed later.
+
+        Raises:
+            ClientError: With the daemon's reason; UnreachableError if there is no answer.
+        """
+        if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
+            request.request_id = str(uuid.uuid4())
+        for attempt in range(3):
+            try:
+                return method(
+                    request, timeout=TIMEOUT, metadata=self._metadata, wait_for_ready=False
+                )
+            except grpc.RpcError as error:
+                failure = self._explain(error)
+                if attempt == 2 or not _retryable(error):
+                    raise failure from None
+        raise AssertionError
+
+    def _explain(self, error: grpc.RpcError) -> ClientError:
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE and _reason(error) == "":
+            return UnreachableError(self._unreachable(details))
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return UnreachableError(f"{self._profile.server} did not answer in {TIMEOUT:.0f} s")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+            return ClientError("the request is larger than the 1 MiB that the server takes")
+        return ClientError(details or code.name.lower().replace("_", " "))
+
+    def _unreachable(self, details: str) -> str:
+        server = self._profile.server
+        if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
+            return f"{server} has a certificate that the CA in use did not issue; check PRIVYSEAL_CA"
+        if "SSL" in details or "handshake" in details.lower() or "Socket closed" in details:
+            return (
+                f"TLS with {server} failed; tokens and client certificates have a port each, "
+                "and the CA must be the daemon's"
+            )
+        return f"cannot reach {server}; is the daemon running, and the address right?"
+
+
+def _check_dates(path: Path) -> None:
+    from datetime import UTC, datetime
+
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(_read(path, "certificate"))
+    except ValueError:
+        raise ClientError(f"{path} is not a certificate in PEM") from None
+    if certificate.not_valid_after_utc < datetime.now(UTC):
+        raise ClientError(
+            f"the client certificate {path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; "
+            "have a new one issued"
+        )
+
+
+def _reason(error: grpc.RpcError) -> str:
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""
+
+
+def _retryable(error: grpc.RpcError) -> bool:
+    return error.code() is grpc.StatusCode.UNAVAILABLE and _reason(error) != ""

@@ -1,0 +1,22 @@
+"""What a command ends with when it does not succeed.
+
+Exit codes: 0 done, 1 refused or failed, 2 usage, 3 cannot reach, 4 verification failed.
+"""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """The command failed; the message is one line with the remedy."""
+
+    exit_code = 1
+
+
+class UnreachableError(ClientError):
+    """The server or the storage cannot be reached."""
+
+    exit_code = 3
+
+
+class BuildError(ClientError):
+    """The build directory cannot be bundled."""

@@ -1,0 +1,50 @@
+"""Artifact storage through obstore: file, s3, gs and az URLs take one code path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from privyseal.errors import ClientError, UnreachableError
+
+
+def _join(base: str, key: str) -> str:
+    return base.rstrip("/") + "/" + quote(key)
+
+
+def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -> str:
+    """Upload one object whole and return the URL that devices use.
+
+    Args:
+        storage: file:///dir, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix;
+            a plain path is a directory. Credentials come from the environment, as each
+            provider has it.
+        key: The object's name under it.
+        source: The file, or the bytes.
+        public_url: What devices put before the key; the storage's own URL if empty.
+
+    Raises:
+        ClientError: If it cannot be written; nothing half-written is left.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+    from obstore.store import LocalStore, from_url
+
+    if "://" not in storage:
+        storage = Path(storage).resolve().as_uri()
+    parts = urlsplit(storage)
+    try:
+        store: Any
+        if parts.scheme == "file":
+            store = LocalStore(Path(unquote(parts.path)), mkdir=True)
+        else:
+            store = from_url(storage)
+        obstore.put(store, key, source)
+    except BaseError as error:
+        first = str(error).splitlines()[0][:200]
+        kind = UnreachableError if parts.scheme != "file" else ClientError
+        raise kind(f"cannot upload to {storage}: {first}") from None
+    except OSError as error:
+        raise ClientError(f"cannot upload to {storage}: {error.strerror}") from None
+    return _join(public_url or storage, key)
