@@ -1,0 +1,54 @@
+"""`privyseal app`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from privyseal.cli.common import PATH, Output, command, connect
+
+commands = click.Group("app", help="Apps.")
+
+
+@command(commands, "create")
+@click.option("--app-id", default="", help="The id; made up if absent.")
+@click.option("--name", default="", help="A name for people.")
+@click.option("--statement-key", type=PATH, default=None, help="Where to write its public key.")
+def create(out: Output, app_id: str, name: str, statement_key: Path | None) -> None:
+    """Create an app and its statement key.
+
+    Example: privyseal app create --app-id 042a1261 --statement-key statement.pem
+    """
+    from privyseal.v1 import app_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.CreateAppRequest(app_id=app_id, display_name=name)
+        made = to.call(to.apps.CreateApp, request)
+    if statement_key is not None:
+        statement_key.write_text(made.statement_public_key)
+    app = made.app.name.removeprefix("apps/")
+    out.done(
+        {"status": "ok", "appId": app, "statementPublicKey": made.statement_public_key},
+        f"created {made.app.name}",
+    )
+
+
+@command(commands, "list")
+def list_apps(out: Output) -> None:
+    """List the apps you may read.
+
+    Example: privyseal app list
+    """
+    from privyseal.v1 import app_service_pb2 as pb
+
+    rows, token = [], ""
+    with connect() as to:
+        while True:
+            request = pb.ListAppsRequest(page_size=1000, page_token=token)
+            page = to.call(to.apps.ListApps, request)
+            rows += [{"appId": a.name[5:], "name": a.display_name} for a in page.apps]
+            token = page.next_page_token
+            if not token:
+                break
+    out.done({"apps": rows}, *(f"{r['appId']:<24} {r['name']}" for r in rows))

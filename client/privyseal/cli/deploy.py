@@ -1,0 +1,45 @@
+"""`privyseal deploy web`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from privyseal.cli.common import APP, Output, command, connect
+
+commands = click.Group("deploy", help="Point channels at releases.")
+
+
+@command(commands, "web")
+@APP
+@click.option("--build-id", required=True, help="The release's number.")
+@click.option("--destination", multiple=True, required=True, help="A channel; repeatable.")
+def web(out: Output, app_id: str, build_id: str, destination: tuple[str, ...]) -> None:
+    """Point channels at a release.
+
+    Example: privyseal deploy web --app-id 042a1261 --build-id 7 --destination production
+    """
+    with connect() as to:
+        made = deploy_release(to, f"apps/{app_id}/releases/{build_id}", destination)
+    out.done(
+        {
+            "appId": app_id,
+            "buildId": build_id,
+            "buildStatus": "SUCCESS",
+            "platform": "web",
+            "channels": list(destination),
+            "logIndexes": [d.log_index for d in made],
+        },
+        *(f"{d.channel} -> {d.release}  (log index {d.log_index})" for d in made),
+    )
+
+
+def deploy_release(to: Any, release: str, channels: Sequence[str]) -> Any:
+    """Point channels at a release and return the deployments."""
+    from privyseal.v1 import release_service_pb2 as pb
+
+    app = release.rsplit("/releases/", 1)[0]
+    request = pb.DeployRequest(release=release, channels=[f"{app}/channels/{c}" for c in channels])
+    return to.call(to.releases.Deploy, request).deployments

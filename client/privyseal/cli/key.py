@@ -1,0 +1,76 @@
+"""`privyseal key`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from privyseal.cli.common import APP, Output, command, connect
+
+commands = click.Group("key", help="Keys and their versions.")
+
+
+def _state(version: Any) -> str:
+    from privyseal.v1 import types_pb2
+
+    name = types_pb2.KeyVersionState.Name(version.state)
+    return str(name.removeprefix("KEY_VERSION_STATE_"))
+
+
+@command(commands, "list")
+@APP
+def list_keys(out: Output, app_id: str) -> None:
+    """List an app's keys with their versions.
+
+    Example: privyseal key list --app-id 042a1261
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        found = to.call(to.keys.ListKeys, pb.ListKeysRequest(parent=f"apps/{app_id}")).keys
+    rows = [
+        {
+            "name": v.name,
+            "state": _state(v),
+            "primary": v.name == k.primary,
+            "publicKeySha256": v.public_key_sha256.hex(),
+            "publicKey": v.public_key,
+        }
+        for k in found
+        for v in k.versions
+    ]
+    lines = (f"{r['name']:<52} {r['state']}{'  primary' if r['primary'] else ''}" for r in rows)
+    out.done({"keyVersions": rows}, *lines)
+
+
+@command(commands, "suspend")
+@click.argument("name")
+@click.option("--reason", required=True)
+def suspend(out: Output, name: str, reason: str) -> None:
+    """Stop a key version from signing until it is resumed.
+
+    Example: privyseal key suspend apps/042a1261/keys/capawesome-v1/versions/1 --reason leak?
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.SuspendKeyVersionRequest(name=name, reason=reason)
+        version = to.call(to.keys.SuspendKeyVersion, request).key_version
+    out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")
+
+
+@command(commands, "resume")
+@click.argument("name")
+@click.option("--reason", required=True)
+def resume(out: Output, name: str, reason: str) -> None:
+    """Let a suspended key version sign again.
+
+    Example: privyseal key resume apps/042a1261/keys/capawesome-v1/versions/1 --reason checked
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.ResumeKeyVersionRequest(name=name, reason=reason)
+        version = to.call(to.keys.ResumeKeyVersion, request).key_version
+    out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")

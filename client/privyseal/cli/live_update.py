@@ -1,0 +1,353 @@
+"""`privyseal live-update`: the verbs of Appflow's command line."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+
+from privyseal.cli.common import APP, PATH, Output, command, connect, time_text
+
+commands = click.Group("live-update", help="Bundle, upload and register live updates.")
+BUILD = click.option("--build-dir", type=PATH, required=True, help="The web build.")
+COMMIT = (
+    click.option("--commit-sha", default="", help="The commit, 7 to 64 hexadecimal digits."),
+    click.option("--commit-ref", default="", help="The branch or tag."),
+    click.option("--commit-message", default="", help="The commit's message."),
+)
+TYPE = click.option(
+    "--artifact-type", type=click.Choice(["zip", "manifest"]), default="zip", show_default=True
+)
+VERSION = click.option("--version", "version", default="", help="The release's version.")
+RANGES = tuple(
+    click.option(f"--{platform}-{bound}", default="", help=f"{text} on {platform}.")
+    for platform in ("android", "ios")
+    for bound, text in (
+        ("min", "Lowest native version"),
+        ("max", "Highest native version"),
+        ("eq", "The native version left out"),
+    )
+)
+
+
+def options(*decorators: Any) -> Any:
+    """Apply several options as one decorator."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def native_ranges(values: dict[str, str]) -> list[Any]:
+    """Return the native ranges among a command's values."""
+    from privyseal.v1 import types_pb2 as pb
+
+    found = []
+    for platform in ("android", "ios"):
+        bounds = {b: values.get(f"{platform}_{b}", "") for b in ("min", "max", "eq")}
+        if any(bounds.values()):
+            number = pb.Platform.Value(f"PLATFORM_{platform.upper()}")
+            found.append(pb.NativeRange(platform=number, **bounds))
+    return found
+
+
+@command(commands, "generate-signing-key")
+@APP
+@click.option("--public", type=PATH, default=Path("privyseal_public.pem"), show_default=True)
+@click.option(
+    "--algorithm",
+    type=click.Choice(["rsa-2048", "rsa-3072", "rsa-4096"]),
+    default="rsa-2048",
+    show_default=True,
+)
+def generate_signing_key(out: Output, app_id: str, public: Path, algorithm: str) -> None:
+    """Create the app's signing key in the daemon and write its public key.
+
+    Example: privyseal live-update generate-signing-key --app-id 042a1261
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+    from privyseal.v1 import types_pb2
+
+    if public.exists():
+        raise _refuse(f"{public} exists; remove it or name another with --public")
+    with connect() as to:
+        request = pb.CreateKeyRequest(
+            parent=f"apps/{app_id}",
+            scheme=types_pb2.SCHEME_CAPAWESOME_V1,
+            algorithm=types_pb2.Algorithm.Value("ALGORITHM_" + algorithm.upper().replace("-", "_")),
+        )
+        key = to.call(to.keys.CreateKey, request).key
+    pem = key.versions[0].public_key
+    _write(public, pem.encode())
+    one_line = pem.replace("\n", "")
+    out.done(
+        {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
+        f"created {key.primary}; the private key stays in the daemon",
+        f"wrote {public}",
+        "",
+        "Paste into capacitor.config.ts:",
+        "",
+        "  plugins: {",
+        "    LiveUpdate: {",
+        f"      appId: '{app_id}',",
+        f"      publicKey: '{one_line}',",
+        "    },",
+        "  },",
+    )
+
+
+@command(commands, "generate-manifest")
+@BUILD
+def generate_manifest(out: Output, build_dir: Path) -> None:
+    """Write pro-manifest.json into a build, as the native build needs it.
+
+    Example: privyseal live-update generate-manifest --build-dir www
+    """
+    import tempfile
+
+    from privyseal.bundling.bundle import write_bundle
+    from privyseal.bundling.tree import MANIFEST
+
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = write_bundle(build_dir, Path(scratch) / "bundle.zip")
+    target = build_dir / MANIFEST
+    _write(target, bundle.manifest)
+    out.done(
+        {"status": "ok", "manifestPath": str(target), "files": bundle.files},
+        f"wrote {target}: {bundle.files:,} files",
+    )
+
+
+@command(commands, "bundle-artifact")
+@BUILD
+@click.option("--output-path", type=PATH, default=Path("bundle.zip"), show_default=True)
+@click.option("--source-maps", is_flag=True, help="Put *.js.map and *.css.map in.")
+def bundle_artifact(out: Output, build_dir: Path, output_path: Path, *, source_maps: bool) -> None:
+    """Zip a build with its manifest; same build, same bytes.
+
+    Example: privyseal live-update bundle-artifact --build-dir www --output-path bundle.zip
+    """
+    bundle = make_bundle(out, build_dir, output_path, source_maps=source_maps)
+    out.done(
+        {
+            "status": "ok",
+            "bundlePath": str(output_path),
+            "sha256": bundle.sha256.hex(),
+            "length": bundle.length,
+            "manifestSha256": bundle.manifest_sha256.hex(),
+            "files": bundle.files,
+        },
+        f"wrote {output_path}: {bundle.files:,} files, {bundle.length:,} bytes",
+        f"sha256 {bundle.sha256.hex()}",
+    )
+
+
+def make_bundle(out: Output, build: Path, target: Path, *, source_maps: bool = False) -> Any:
+    """Write a bundle and say what was left out; progress on a terminal."""
+    from privyseal.bundling.bundle import write_bundle
+
+    bundle = write_bundle(build, target, source_maps=source_maps)
+    if bundle.left_out:
+        out.note(f"left out {bundle.left_out:,} source maps (--source-maps puts them in)")
+    return bundle
+
+
+@command(commands, "upload-artifact")
+@options(APP, BUILD, TYPE, VERSION, *COMMIT, *RANGES)
+@click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
+@click.option("--public-url", default="", help="What devices put before the object's key.")
+def upload_artifact(out: Output, **values: Any) -> None:
+    """Bundle, sign, upload and register a build.
+
+    Example: privyseal live-update upload-artifact --app-id 042a1261 --build-dir www
+    --commit-sha $SHA --commit-ref main --storage s3://updates
+    """
+    from privyseal.cli.publish import publish_build
+
+    release, _ = publish_build(out, values)
+    out.done(
+        {"status": "ok", **release_json(release)},
+        f"registered {release.name}, version {release.version}",
+    )
+
+
+@command(commands, "register-artifact")
+@options(APP, TYPE, *COMMIT)
+@click.option("--version", required=True, help="A version that was signed.")
+@click.option("--artifact-url", required=True, help="Where devices find the artifact.")
+def register_artifact(out: Output, app_id: str, version: str, artifact_url: str, **v: str) -> None:
+    """Register an artifact that was signed and uploaded before.
+
+    Example: privyseal live-update register-artifact --app-id 042a1261 --version 1.4.2
+    --artifact-url https://cdn.example/042a1261/bundle.zip
+    """
+    with connect() as to:
+        release = register(to, app_id, version, artifact_url, v)
+    out.done(
+        {"status": "ok", **release_json(release)},
+        f"registered {release.name}, version {release.version}",
+    )
+
+
+def register(to: Any, app: str, version: str, url: str, values: dict[str, Any]) -> Any:
+    """Register an artifact and return the release."""
+    from privyseal.v1 import release_service_pb2 as pb
+
+    kind = "ARTIFACT_TYPE_" + values["artifact_type"].upper()
+    request = pb.RegisterReleaseRequest(
+        parent=f"apps/{app}",
+        version=version,
+        artifact_url=url,
+        artifact_type=pb.ArtifactType.Value(kind),
+        commit_sha=values["commit_sha"],
+        commit_ref=values["commit_ref"],
+        commit_message=values["commit_message"],
+    )
+    return to.call(to.releases.RegisterRelease, request).release
+
+
+def release_json(release: Any) -> dict[str, Any]:
+    """Return a release for programs; buildId as in Appflow."""
+    return {
+        "release": release.name,
+        "buildId": release.name.rsplit("/", 1)[-1],
+        "version": release.version,
+        "artifactUrl": release.artifact_url,
+        "sha256": release.bundle_sha256.hex(),
+    }
+
+
+@command(commands, "set-native-versions")
+@options(APP, *RANGES)
+@click.option("--build-id", required=True, help="The release's number.")
+def set_native_versions(out: Output, app_id: str, build_id: str, **values: str) -> None:
+    """Narrow the native versions that get a release; `eq` is left out of it.
+
+    Example: privyseal live-update set-native-versions --app-id 042a1261 --build-id 7
+    --android-min 1.2.0
+    """
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.SetNativeVersionsRequest(
+            name=f"apps/{app_id}/releases/{build_id}", native_ranges=native_ranges(values)
+        )
+        release = to.call(to.releases.SetNativeVersions, request).release
+    out.done({"status": "ok", **release_json(release)}, f"narrowed {release.name}")
+
+
+@command(commands, "create-channel")
+@APP
+@click.option("--name", required=True)
+@click.option("--ignore-errors", is_flag=True, help="Succeed if the channel exists.")
+def create_channel(out: Output, app_id: str, name: str, *, ignore_errors: bool) -> None:
+    """Create a channel.
+
+    Example: privyseal live-update create-channel --app-id 042a1261 --name production
+    """
+    from privyseal.errors import ClientError
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.CreateChannelRequest(parent=f"apps/{app_id}", channel_id=name)
+        try:
+            to.call(to.releases.CreateChannel, request)
+        except ClientError as error:
+            if not (ignore_errors and str(error).endswith("exists")):
+                raise
+    out.done({"status": "ok", "channel": name}, f"channel {name} is there")
+
+
+@command(commands, "list-channels")
+@APP
+def list_channels(out: Output, app_id: str) -> None:
+    """List an app's channels and what they point at.
+
+    Example: privyseal live-update list-channels --app-id 042a1261
+    """
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.ListChannelsRequest(parent=f"apps/{app_id}")
+        found = to.call(to.releases.ListChannels, request).channels
+    rows = [{"name": c.name.rsplit("/", 1)[-1], "release": c.release} for c in found]
+    out.done({"channels": rows}, *(f"{r['name']:<24} {r['release'] or '-'}" for r in rows))
+
+
+@command(commands, "delete-channel")
+@APP
+@click.option("--name", required=True)
+def delete_channel(out: Output, app_id: str, name: str) -> None:
+    """Delete a channel.
+
+    Example: privyseal live-update delete-channel --app-id 042a1261 --name beta
+    """
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.DeleteChannelRequest(name=f"apps/{app_id}/channels/{name}")
+        to.call(to.releases.DeleteChannel, request)
+    out.done({"status": "ok", "channel": name}, f"deleted channel {name}")
+
+
+@command(commands, "list-deployments")
+@APP
+@click.option("--name", required=True, help="The channel.")
+@click.option("--first", default=5, show_default=True)
+def list_deployments(out: Output, app_id: str, name: str, first: int) -> None:
+    """List a channel's deployments, newest first.
+
+    Example: privyseal live-update list-deployments --app-id 042a1261 --name production
+    """
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.ListDeploymentsRequest(
+            parent=f"apps/{app_id}/channels/{name}", page_size=first
+        )
+        found = to.call(to.releases.ListDeployments, request).deployments
+    rows = [
+        {
+            "buildId": d.release.rsplit("/", 1)[-1],
+            "version": d.version,
+            "triggeredBy": d.principal,
+            "deployedAt": time_text(d.create_time),
+            "logIndex": d.log_index,
+            "status": "SUCCESS",
+        }
+        for d in found
+    ]
+    lines = (f"{r['deployedAt']}  {r['buildId']:>6}  {r['version']:<20} {r['triggeredBy']}" for r in rows)
+    out.done({"name": name, "channelDeployments": rows}, *lines)
+
+
+def new_version() -> str:
+    """Return a version nobody chose: the date and chance."""
+    from datetime import UTC, datetime
+
+    return f"{datetime.now(UTC):%Y%m%d.%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def _refuse(message: str) -> Exception:
+    from privyseal.errors import ClientError
+
+    return ClientError(message)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise _refuse(f"cannot write {path}: {error.strerror}") from None
+
+
+def dump(value: Any) -> str:
+    """Return JSON for people."""
+    return json.dumps(value, indent=2)

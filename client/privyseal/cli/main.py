@@ -1,0 +1,59 @@
+"""The command tree; each group is imported when one of its verbs is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from privyseal._version import __version__
+
+GROUPS = {
+    "access": "Tokens and grants.",
+    "app": "Apps.",
+    "deploy": "Point channels at releases.",
+    "doctor": "Check the set-up and say what to mend.",
+    "key": "Keys and their versions.",
+    "live-update": "Bundle, upload and register live updates.",
+    "log": "The transparency log.",
+    "publish": "Bundle, sign, upload, register and deploy in one command.",
+    "verify": "Verify a bundle with its receipt, offline.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its verbs' names, and imports them when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs."""
+        return sorted(GROUPS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb."""
+        if cmd_name not in GROUPS:
+            return None
+        module = importlib.import_module("privyseal.cli." + cmd_name.replace("-", "_"))
+        found: click.Command = module.commands.commands.get(cmd_name, module.commands)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(GROUPS.items()))
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="privyseal")
+@click.option("--server", help="HOST:PORT of the daemon; over the profile's.")
+@click.option("--profile", help="A profile file; else PRIVYSEAL_PROFILE or the user's own.")
+def cli(**_: Any) -> None:
+    """Sign web bundles with keys that CI cannot read.
+
+    Example: privyseal publish --app-id 042a1261 --build-dir www --channel production
+    """
+
+
+def run() -> None:
+    """Run the command line."""
+    cli(prog_name="privyseal")

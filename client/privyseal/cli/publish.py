@@ -1,0 +1,104 @@
+"""`privyseal publish`: bundle, sign, upload, register and, with --channel, deploy."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from privyseal.cli.common import APP, PATH, Output, command, connect
+from privyseal.cli.live_update import (
+    BUILD,
+    COMMIT,
+    RANGES,
+    TYPE,
+    VERSION,
+    make_bundle,
+    native_ranges,
+    new_version,
+    options,
+    register,
+    release_json,
+)
+
+commands = click.Group("publish")
+
+
+@command(commands, "publish")
+@options(APP, BUILD, TYPE, VERSION, *COMMIT, *RANGES)
+@click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
+@click.option("--public-url", default="", help="What devices put before the object's key.")
+@click.option("--channel", multiple=True, help="Deploy to this channel; repeatable.")
+@click.option("--receipt", type=PATH, default=None, help="Where to write the receipt.")
+def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **values: Any) -> None:
+    """Bundle, sign, upload, register and, with --channel, deploy a build.
+
+    Example: privyseal publish --app-id 042a1261 --build-dir www --storage s3://updates
+    --channel production
+    """
+    from privyseal.cli.deploy import deploy_release
+
+    release, data = publish_build(out, values)
+    if receipt is not None:
+        receipt.write_bytes(data)
+        out.note(f"wrote the receipt to {receipt}")
+    if channel:
+        with connect() as to:
+            deploy_release(to, release.name, channel)
+        out.note(f"deployed to {', '.join(channel)}")
+    out.done(
+        {"status": "ok", **release_json(release), "channels": list(channel)},
+        f"published {release.name}, version {release.version}",
+    )
+
+
+def publish_build(out: Output, values: dict[str, Any]) -> tuple[Any, bytes]:
+    """Bundle, sign, upload and register; return the release and its receipt."""
+    from privyseal.connection import load_profile
+    from privyseal.errors import ClientError
+    from privyseal.storage import upload
+    from privyseal.v1 import signing_service_pb2 as pb
+
+    context = click.get_current_context().find_root().params
+    profile = load_profile(context.get("profile") or "", context.get("server") or "")
+    storage = values["storage"] or profile.storage
+    if not storage:
+        raise ClientError("no storage is set; use --storage or PRIVYSEAL_STORAGE")
+    app, version = values["app_id"], values["version"] or new_version()
+    with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch, connect() as to:
+        bundle = make_bundle(out, values["build_dir"], Path(scratch) / "bundle.zip")
+        out.note(f"bundled {bundle.files:,} files, {bundle.length:,} bytes, {bundle.sha256.hex()}")
+        signed = to.call(
+            to.signing.SignRelease,
+            pb.SignReleaseRequest(
+                parent=f"apps/{app}",
+                version=version,
+                bundle_sha256=bundle.sha256,
+                bundle_length=bundle.length,
+                manifest_sha256=bundle.manifest_sha256,
+                native_ranges=native_ranges(values),
+                source_commit=values["commit_sha"],
+            ),
+        )
+        out.note("signed by " + ", ".join(s.key_version for s in signed.signatures))
+        url = _upload(values, storage, profile.public_url, bundle, upload)
+        out.note(f"uploaded to {url}")
+        return register(to, app, version, url, values), signed.receipt
+
+
+def _upload(
+    values: dict[str, Any], storage: str, profile_url: str, bundle: Any, upload: Any
+) -> str:
+    """Upload the zip, or each file and the manifest; return the artifact's URL."""
+    from privyseal.bundling.tree import MANIFEST, scan
+
+    base = values["public_url"] or profile_url
+    # The digest in the name makes an object immutable: another content has another name.
+    prefix = f"{values['app_id']}/{bundle.sha256.hex()}"
+    if values["artifact_type"] == "zip":
+        return str(upload(storage, f"{prefix}.zip", bundle.path, base))
+    for file in scan(values["build_dir"]).files:
+        upload(storage, f"{prefix}/{file.name}", file.path, base)
+    return str(upload(storage, f"{prefix}/{MANIFEST}", bundle.manifest, base))

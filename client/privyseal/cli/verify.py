@@ -1,0 +1,66 @@
+"""`privyseal verify`: offline."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import click
+
+from privyseal.cli.common import PATH, Output, command
+from privyseal.errors import ClientError
+
+commands = click.Group("verify")
+
+
+def read(path: Path, what: str) -> bytes:
+    """Read a file. Raises ClientError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientError(f"cannot read the {what} {path}: {error.strerror}") from None
+
+
+@command(commands, "verify")
+@click.argument("bundle", type=PATH)
+@click.option("--receipt", type=PATH, required=True)
+@click.option("--public-key", type=PATH, required=True, help="The app's statement key, PEM.")
+@click.option("--log-key", type=PATH, required=True, help="The log's verifier key, a vkey file.")
+def verify(out: Output, bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> None:
+    """Verify a bundle with its receipt; needs no network.
+
+    Example: privyseal verify bundle.zip --receipt receipt.json --public-key statement.pem
+    --log-key log.vkey
+    """
+    from privyseal.verify.errors import VerificationError
+    from privyseal.verify.keys import load_public_key
+    from privyseal.verify.note import NoteVerifier
+    from privyseal.verify.receipt import verify_receipt
+
+    log = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    key = load_public_key(read(public_key, "public key"))
+    proven = verify_receipt(read(receipt, "receipt"), log=log, statement_key=key)
+    hasher, length = hashlib.sha256(), 0
+    try:
+        with bundle.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                hasher.update(chunk)
+                length += len(chunk)
+    except OSError as error:
+        raise ClientError(f"cannot read the bundle {bundle}: {error.strerror}") from None
+    statement = proven.statement
+    if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
+        raise VerificationError(f"{bundle} is not the bundle that the receipt speaks of")
+    out.done(
+        {
+            "status": "verified",
+            "app": statement.app,
+            "version": statement.version,
+            "counter": statement.counter,
+            "logIndex": proven.index,
+            "treeSize": proven.checkpoint.size,
+        },
+        f"verified: apps/{statement.app} version {statement.version}, release {statement.counter}",
+        f"signed by {', '.join(s.key_version for s in proven.signatures)}",
+        f"leaf {proven.index} of {proven.checkpoint.size} in {proven.checkpoint.origin}",
+    )
