@@ -7,7 +7,7 @@ import tomllib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -104,16 +104,14 @@ class Connection:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         ca = _read(profile.ca, "CA") if profile.ca else None
-        pair = (None, None)
+        pair: tuple[bytes | None, bytes | None] = (None, None)
         if profile.certificate is not None:
             _check_dates(profile.certificate)
             pair = (_read(profile.key, "key"), _read(profile.certificate, "certificate"))
         credentials = grpc.ssl_channel_credentials(ca, *pair)
         options = [("grpc.primary_user_agent", f"privyseal/{__version__}")]
         self._channel = grpc.secure_channel(profile.server, credentials, options)
-        self._metadata = (
-            (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
-        )
+        self._metadata = (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
         self.access = access_service_pb2_grpc.AccessServiceStub(self._channel)
         self.apps = app_service_pb2_grpc.AppServiceStub(self._channel)
         self.keys = key_service_pb2_grpc.KeyServiceStub(self._channel)
@@ -121,7 +119,7 @@ class Connection:
         self.releases = release_service_pb2_grpc.ReleaseServiceStub(self._channel)
         self.signing = signing_service_pb2_grpc.SigningServiceStub(self._channel)
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,7 +160,9 @@ class Connection:
     def _unreachable(self, details: str) -> str:
         server = self._profile.server
         if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
-            return f"{server} has a certificate that the CA in use did not issue; check PRIVYSEAL_CA"
+            return (
+                f"{server} has a certificate that the CA in use did not issue; check PRIVYSEAL_CA"
+            )
         if "SSL" in details or "handshake" in details.lower() or "Socket closed" in details:
             return (
                 f"TLS with {server} failed; tokens and client certificates have a port each, "
@@ -188,7 +188,8 @@ def _check_dates(path: Path) -> None:
 
 
 def _reason(error: grpc.RpcError) -> str:
-    for name, value in error.trailing_metadata() or ():
+    metadata: Any = error.trailing_metadata() or ()
+    for name, value in metadata:
         if name == "grpc-status-details-bin":
             for detail in status_pb2.Status.FromString(value).details:
                 info = error_details_pb2.ErrorInfo()

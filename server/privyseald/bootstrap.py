@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import time
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,8 +17,6 @@ import uvicorn
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
-from sqlalchemy import insert, select
-
 from privyseal.v1 import (
     access_service_pb2,
     access_service_pb2_grpc,
@@ -35,6 +33,8 @@ from privyseal.v1 import (
 )
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
+from sqlalchemy import insert, select
+
 from privyseald.adapters import pki, schema
 from privyseald.adapters.store_sql import SqlStore, make_engine, migrate
 from privyseald.config import Settings
@@ -134,7 +134,13 @@ def _first_admin(settings: Settings) -> None:
         principal = f"certificate:{ADMIN}"
         t = schema.grants
         if connection.execute(select(t.c.id).where(t.c.principal == principal)).first() is None:
-            for role in (Role.ADMIN, Role.SECURITY_OFFICER, Role.AUDITOR, Role.RELEASER, Role.SIGNER):
+            for role in (
+                Role.ADMIN,
+                Role.SECURITY_OFFICER,
+                Role.AUDITOR,
+                Role.RELEASER,
+                Role.SIGNER,
+            ):
                 grant = Grant(secrets.token_hex(8), principal, role, "-", clock())
                 connection.execute(insert(t), asdict(grant))
     engine.dispose()
@@ -274,7 +280,7 @@ class Daemon:
             ssl_keyfile=settings.gateway_key,
         )
         self._gateway = uvicorn.Server(config)
-        self._gateway.capture_signals = _no_signals  # type: ignore[method-assign] # the daemon's own handlers stop it
+        self._gateway.capture_signals = _no_signals  # type: ignore[method-assign,assignment] # the daemon's own handlers stop it
         self._gateway_task = asyncio.create_task(self._gateway.serve())
         while not self._gateway.started:
             if self._gateway_task.done():
@@ -282,8 +288,8 @@ class Daemon:
             await asyncio.sleep(0.01)
 
 
-def _no_signals() -> suppress:
-    return suppress()
+def _no_signals() -> nullcontext[None]:
+    return nullcontext()
 
 
 async def serve(settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import NoReturn
 import click
 import structlog
 import uvloop
-
 from privyseal import __version__
+
 from privyseald import bootstrap
 from privyseald.config import Settings, load
 from privyseald.model.errors import DomainError

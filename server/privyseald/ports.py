@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from privyseal.verify.canonical import Json
 from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import NativeRange, Statement
+
 from privyseald.model.policy import Grant
 from privyseald.model.records import (
     AppRecord,
@@ -173,7 +174,7 @@ class Channels(Protocol):
         """Record a deployment and point the channel at its release."""
         ...
 
-    def deployments(self, app: str, channel: str, limit: int) -> list[DeploymentRecord]:
+    def deployments(self, app: str, channel: str, limit: int) -> Sequence[DeploymentRecord]:
         """Return a channel's deployments, newest first."""
         ...
 
@@ -197,12 +198,35 @@ class Log(Protocol):
 class View(Protocol):
     """One consistent state of the store."""
 
-    apps: Apps
-    keys: Keys
-    access: Access
-    releases: Releases
-    channels: Channels
-    log: Log
+    @property
+    def apps(self) -> Apps:
+        """The part of that name."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """The part of that name."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """The part of that name."""
+        ...
+
+    @property
+    def releases(self) -> Releases:
+        """The part of that name."""
+        ...
+
+    @property
+    def channels(self) -> Channels:
+        """The part of that name."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """The part of that name."""
+        ...
 
     @property
     def revision(self) -> int:

@@ -35,9 +35,32 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
 #: Contents that are compressed already; deflating them again costs time and saves nothing.
-_STORED = (
-    ".7z .avif .br .gif .gz .jpeg .jpg .m4a .m4v .mp3 .mp4 .ogg .png .webm .webp .woff .woff2 .zip"
-).split()
+_STORED = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("7z", "avif", "br", "gif", "gz", "jpeg", "jpg", "m4a", "m4v", "mp3", "mp4"),
+        *("ogg", "png", "webm", "webp", "woff", "woff2", "zip"),
+    )
+)
+    ".7z",
+    ".avif",
+    ".br",
+    ".gif",
+    ".gz",
+    ".jpeg",
+    ".jpg",
+    ".m4a",
+    ".m4v",
+    ".mp3",
+    ".mp4",
+    ".ogg",
+    ".png",
+    ".webm",
+    ".webp",
+    ".woff",
+    ".woff2",
+    ".zip",
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +85,7 @@ class Bundle:
 class _Digests:
     size: int
     crc: int
-    hashes: tuple[hashlib._Hash, ...]  # noqa: SLF001 - the type has no public name
+    hashes: tuple[hashlib._Hash, ...]
 
 
 def _piece(before: bytes, data: bytes, *, last: bool) -> bytes:
@@ -119,10 +142,22 @@ class _Writer:
         self.length += len(data)
         self._file.write(data)
 
-    def add(self, name: str, digests: _Digests, packed: int, parts: Iterator[bytes], method: int) -> None:
+    def add(
+        self, name: str, digests: _Digests, packed: int, parts: Iterator[bytes], method: int
+    ) -> None:
         """Write an entry whose sizes and checksum are known."""
         encoded = name.encode()
-        common = (_UTF8_FLAG, method, 0, _DOS_DATE, digests.crc, packed, digests.size, len(encoded), 0)
+        common = (
+            _UTF8_FLAG,
+            method,
+            0,
+            _DOS_DATE,
+            digests.crc,
+            packed,
+            digests.size,
+            len(encoded),
+            0,
+        )
         offset = self.length
         self.write(_LOCAL.pack(b"PK\x03\x04", 20, *common) + encoded)
         for part in parts:
@@ -148,7 +183,9 @@ def _pieces(file: SourceFile) -> Iterator[bytes]:
         status = os.fstat(source.fileno())
     now = (status.st_size, status.st_mtime_ns, status.st_ino)
     if seen != file.size or now != (file.size, file.mtime_ns, file.inode):
-        raise BuildError(f"{file.name!r} changed while it was being read; bundle again when the build is done")
+        raise BuildError(
+            f"{file.name!r} changed while it was being read; bundle again when the build is done"
+        )
 
 
 @dataclass
@@ -206,7 +243,13 @@ def write_bundle(
         scratch.unlink(missing_ok=True)
     unpacked = sum(digests.size for _, digests in entries)
     return Bundle(
-        target, writer.sha256.digest(), writer.length, manifest, len(entries), unpacked, tree.left_out
+        target,
+        writer.sha256.digest(),
+        writer.length,
+        manifest,
+        len(entries),
+        unpacked,
+        tree.left_out,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from privyseal.cli.common import Output, command, connect, time_text
@@ -11,7 +13,7 @@ ROLES = ["admin", "security-officer", "signer", "releaser", "auditor"]
 ON = click.option("--app-id", default="-", help="The app; all of them if absent.")
 
 
-def _role(name: str) -> int:
+def _role(name: str) -> Any:
     from privyseal.v1 import types_pb2
 
     return types_pb2.Role.Value("ROLE_" + name.upper().replace("-", "_"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, PATH, Output, command, connect, time_text
+from privyseal.cli.common import APP, PATH, F, Output, command, connect, time_text
 
 commands = click.Group("live-update", help="Bundle, upload and register live updates.")
 BUILD = click.option("--build-dir", type=PATH, required=True, help="The web build.")
@@ -33,10 +33,10 @@ RANGES = tuple(
 )
 
 
-def options(*decorators: Any) -> Any:
+def options(*decorators: Any) -> Callable[[F], F]:
     """Apply several options as one decorator."""
 
-    def apply(function: Any) -> Any:
+    def apply(function: F) -> F:
         for decorator in reversed(decorators):
             function = decorator(function)
         return function
@@ -323,7 +323,9 @@ def list_deployments(out: Output, app_id: str, name: str, first: int) -> None:
         }
         for d in found
     ]
-    lines = (f"{r['deployedAt']}  {r['buildId']:>6}  {r['version']:<20} {r['triggeredBy']}" for r in rows)
+    lines = (
+        f"{r['deployedAt']}  {r['buildId']:>6}  {r['version']:<20} {r['triggeredBy']}" for r in rows
+    )
     out.done({"name": name, "channelDeployments": rows}, *lines)
 
 
@@ -346,8 +348,3 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise _refuse(f"cannot write {path}: {error.strerror}") from None
-
-
-def dump(value: Any) -> str:
-    """Return JSON for people."""
-    return json.dumps(value, indent=2)

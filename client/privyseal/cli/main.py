@@ -25,11 +25,15 @@ GROUPS = {
 class LazyGroup(click.Group):
     """A group that knows its verbs' names, and imports them when they are run."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the verbs."""
         return sorted(GROUPS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,
+        cmd_name: str,  # noqa: ARG002 - click's signature
+    ) -> click.Command | None:
         """Return a verb."""
         if cmd_name not in GROUPS:
             return None
@@ -37,7 +41,11 @@ class LazyGroup(click.Group):
         found: click.Command = module.commands.commands.get(cmd_name, module.commands)
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,
+        formatter: click.HelpFormatter,  # noqa: ARG002 - click's signature
+    ) -> None:
         """Write the verbs without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(sorted(GROUPS.items()))

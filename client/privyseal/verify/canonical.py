@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, Union, cast
 
 from privyseal.verify.errors import VerificationError
 
-Json: TypeAlias = Union[str, int, bool, None, Sequence["Json"], Mapping[str, "Json"]]
+Json: TypeAlias = Union[str, int, bool, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 - forward references
 """A value that has a canonical form here."""
 
 MAX_SAFE_INTEGER = 2**53 - 1

@@ -60,7 +60,7 @@ def verify_inclusion(
         raise VerificationError("inclusion proof does not lead to the checkpoint's root")
 
 
-def verify_consistency(
+def verify_consistency(  # noqa: C901 - the steps of the RFC, in its order
     *, old_size: int, new_size: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes
 ) -> None:
     """Verify that a tree is a prefix of another (RFC 9162 section 2.1.4.2).

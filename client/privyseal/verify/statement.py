@@ -87,7 +87,7 @@ class Statement:
         value = parse_object(payload, "statement")
         try:
             predicate: dict[str, Any] = value["predicate"]
-            signed_at = datetime.strptime(predicate["signedAt"], "%Y-%m-%dT%H:%M:%SZ")
+            signed_at = datetime.strptime(predicate["signedAt"], "%Y-%m-%dT%H:%M:%S%z")
             statement = cls(
                 app=predicate["app"],
                 version=predicate["version"],
@@ -97,7 +97,7 @@ class Statement:
                 manifest_sha256=bytes.fromhex(predicate["manifest"]["sha256"]),
                 native_ranges=tuple(NativeRange(**r) for r in predicate["nativeRanges"]),
                 source_commit=predicate["sourceCommit"],
-                signed_at=int(signed_at.replace(tzinfo=UTC).timestamp()),
+                signed_at=int(signed_at.timestamp()),
                 log_origin=predicate["log"],
             )
             rebuilt = statement.build()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from privyseal.verify.statement import NativeRange
 from sqlalchemy import Connection, Select, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from privyseal.verify.statement import NativeRange
 from privyseald.adapters import schema
 from privyseald.model.errors import Unavailable
 from privyseald.model.fields import ALL_APPS
@@ -39,9 +39,7 @@ class _Part:
     def _touch(self) -> None:
         """Raise the revision: whoever was authorised before asks again."""
         where = schema.state.c.name == "revision"
-        self._db.execute(
-            update(schema.state).where(where).values(number=schema.state.c.number + 1)
-        )
+        self._db.execute(update(schema.state).where(where).values(number=schema.state.c.number + 1))
 
 
 class SqlApps(_Part):
@@ -103,9 +101,7 @@ class SqlKeys(_Part):
     def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
         t = schema.key_versions
         where = (t.c.app == version.app) & (t.c.key == version.key)
-        self._db.execute(
-            update(t).where(where, t.c.version == version.version).values(state=state)
-        )
+        self._db.execute(update(t).where(where, t.c.version == version.version).values(state=state))
         self._touch()
 
 
@@ -168,7 +164,9 @@ class SqlReleases(_Part):
 
     def add_signed(self, record: SignedRecord) -> None:
         try:
-            self._db.execute(insert(schema.signed), {f.name: getattr(record, f.name) for f in fields(record)})
+            self._db.execute(
+                insert(schema.signed), {f.name: getattr(record, f.name) for f in fields(record)}
+            )
         except IntegrityError as error:
             raise Unavailable(
                 "another replica took this release counter; try again", reason="COUNTER_TAKEN"
@@ -234,7 +232,7 @@ class SqlChannels(_Part):
             .values(counter=record.counter, log_index=record.log_index)
         )
 
-    def deployments(self, app: str, channel: str, limit: int) -> list[DeploymentRecord]:
+    def deployments(self, app: str, channel: str, limit: int) -> Sequence[DeploymentRecord]:
         t = schema.deployments
         query = select(t).where(t.c.app == app, t.c.channel == channel)
         rows = self._rows(query.order_by(t.c.log_index.desc()).limit(limit))

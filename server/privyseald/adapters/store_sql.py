@@ -18,13 +18,13 @@ from typing import Any
 import structlog
 from alembic import command
 from alembic.config import Config
+from privyseal.verify.canonical import Json, canonical
+from privyseal.verify.merkle import EMPTY_ROOT, leaf_hash
+from privyseal.verify.note import Checkpoint
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from privyseal.verify.canonical import Json, canonical
-from privyseal.verify.merkle import EMPTY_ROOT, leaf_hash
-from privyseal.verify.note import Checkpoint
 from privyseald.adapters import schema
 from privyseald.adapters.repositories import (
     SqlAccess,
@@ -150,7 +150,7 @@ class SqlStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
-            self._log.error("store cannot be read", error=type(error).__name__)  # noqa: TRY400 - no statement values in the log
+            self._log.error("store cannot be read", error=type(error).__name__)
             raise Unavailable("the store cannot be read now", reason="STORE_DOWN") from None
 
     async def close(self) -> None:
@@ -189,11 +189,11 @@ class SqlStore:
                 return self._run(connection, group, loop)
         except SQLAlchemyError as error:
             self._frontier = None
-            self._log.error("commit failed", error=type(error).__name__)  # noqa: TRY400 - no statement values in the log
+            self._log.error("commit failed", error=type(error).__name__)
             failure: Exception = Unavailable("the store cannot be written now", reason="STORE_DOWN")
         except Exception as error:  # noqa: BLE001 - the callers must hear of it, whatever it is
             self._frontier = None
-            self._log.error("commit failed", error=type(error).__name__)  # noqa: TRY400 - no values in the log
+            self._log.error("commit failed", error=type(error).__name__)
             failure = Unavailable("the log cannot be signed now", reason="LOG_DOWN")
         return [failure for _ in group]
 
@@ -221,7 +221,9 @@ class SqlStore:
         sealed = SealedGroup(transaction, growth, note)
         for position, waiting in enumerate(group):
             if callable(outcomes[position]):
-                outcomes[position] = self._finish(connection, waiting, outcomes[position], sealed, now)
+                outcomes[position] = self._finish(
+                    connection, waiting, outcomes[position], sealed, now
+                )
         self._frontier = (growth.size, growth.frontier())
         return outcomes
 
@@ -350,9 +352,7 @@ def make_engine(url: str) -> Engine:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(
-                "BEGIN IMMEDIATE" if _in_writer() else "BEGIN"
-            )
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if _in_writer() else "BEGIN")
 
     return engine
 

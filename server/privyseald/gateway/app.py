@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.note import NoteVerifier
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -17,8 +19,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from privyseal.verify.errors import VerificationError
-from privyseal.verify.note import NoteVerifier
 from privyseald.gateway import capawesome, ionic
 from privyseald.gateway.artifacts import ArtifactError, Bundles
 from privyseald.gateway.resolve import Resolver
@@ -99,7 +99,7 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except VerificationError as error:
-            _log.error("refused to serve", path=request.url.path, reason=str(error))  # noqa: TRY400 - no traceback
+            _log.error("refused to serve", path=request.url.path, reason=str(error))
             return _error(503, "this release could not be verified and is not served")
         except (DomainError, ArtifactError) as error:
             _log.warning("cannot serve", path=request.url.path, error=type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -11,7 +12,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import httpx
-
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.statement import Statement
 
@@ -59,11 +59,12 @@ class Bundles:
                     file.write(chunk)
             if length != statement.bundle_length or hasher.digest() != statement.bundle_sha256:
                 raise VerificationError("artifact is not the bundle that was signed")
-            Path(scratch).replace(path)
+            os.replace(scratch, path)  # noqa: PTH105 - a rename does not block
         except (OSError, httpx.HTTPError) as error:
             raise ArtifactError(type(error).__name__) from error
         finally:
-            Path(scratch).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)  # noqa: PTH108 - as above
 
 
 async def _chunks(url: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - an async generator of bytes

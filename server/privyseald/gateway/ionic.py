@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from privyseal.verify.errors import VerificationError
 from starlette.responses import JSONResponse, Response
 
-from privyseal.verify.errors import VerificationError
 from privyseald.gateway.artifacts import MANIFEST, Bundles
 from privyseald.gateway.resolve import Resolver
 from privyseald.model.native import NativeVersion

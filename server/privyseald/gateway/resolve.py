@@ -14,6 +14,7 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.merkle import leaf_hash, verify_inclusion
 from privyseal.verify.note import NoteVerifier, open_checkpoint
 from privyseal.verify.receipt import Receipt, verify_receipt
+
 from privyseald.model import merkle
 from privyseald.model.native import NativeVersion, admits
 from privyseald.model.records import ChannelRecord, LogHead, ReleaseRecord
@@ -117,7 +118,7 @@ def _find(view: View, app: str, channel: str) -> _Found | None:
         raise VerificationError("the store lacks what the channel points at")
     head = view.log.head()
     index, size = target.log_index, head.size
-    nodes = view.log.nodes(merkle.nodes_for(lambda l: merkle.inclusion_proof(index, size, l)))
+    nodes = view.log.nodes(merkle.nodes_for(lambda look: merkle.inclusion_proof(index, size, look)))
     try:
         proof = merkle.inclusion_proof(index, size, nodes.__getitem__)
     except KeyError:

@@ -20,9 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from privyseal.verify.canonical import canonical
 from privyseal.verify.keys import PublicKey, spki_der
+
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
 
 FORMAT = b"\x01"

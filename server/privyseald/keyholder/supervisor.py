@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import cast
 
 import structlog
-
 from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import Statement
+
 from privyseald.keyholder import wire
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, Unavailable
@@ -60,7 +60,7 @@ class _Link(asyncio.Protocol):
         if self.started:
             self.started[next(iter(self.started))] = self._loop.time()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.closed = True
         if not self._ready.done():
             self._ready.set_exception(_gone())
@@ -194,7 +194,9 @@ class KeyholderPool:
                 self._log.warning("keyholder failed", slot=slot, error=type(error).__name__)
             lived = asyncio.get_running_loop().time() - began
             pause = 0.0 if lived > 1 else min(5.0, pause * 2 + 0.1)
-            self._log.warning("keyholder ended; restarting", slot=slot, lived_seconds=round(lived, 1))
+            self._log.warning(
+                "keyholder ended; restarting", slot=slot, lived_seconds=round(lived, 1)
+            )
 
     async def _run(self, slot: int, first: asyncio.Future[None]) -> None:
         ours, theirs = socket.socketpair()
@@ -206,7 +208,11 @@ class KeyholderPool:
                 str(theirs.fileno()),
                 str(self._kek_file),
                 pass_fds=(theirs.fileno(),),
-                env={k: os.environ[k] for k in ("PATH", "PYTHONPATH", "VIRTUAL_ENV") if k in os.environ},
+                env={
+                    k: os.environ[k]
+                    for k in ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
+                    if k in os.environ
+                },
                 stdin=asyncio.subprocess.DEVNULL,
             )
         self.pids[slot] = process.pid
@@ -222,7 +228,7 @@ class KeyholderPool:
                 first.set_result(None)
             await self._watch(link)
         except TimeoutError:
-            self._log.error("keyholder did not become ready", slot=slot)  # noqa: TRY400 - no traceback
+            self._log.error("keyholder did not become ready", slot=slot)
         finally:
             if link in self._links:
                 self._links.remove(link)

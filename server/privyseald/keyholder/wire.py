@@ -6,6 +6,7 @@ import struct
 
 from privyseal.v1 import types_pb2
 from privyseal.verify.statement import NativeRange, Statement
+
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
 
@@ -115,8 +116,7 @@ def content_from_wire(message: pb.ReleaseContent) -> Statement:
         bundle_length=message.bundle_length,
         manifest_sha256=message.manifest_sha256,
         native_ranges=tuple(
-            NativeRange(_PLATFORM_OF[r.platform], r.min, r.max, r.eq)
-            for r in message.native_ranges
+            NativeRange(_PLATFORM_OF[r.platform], r.min, r.max, r.eq) for r in message.native_ranges
         ),
         source_commit=message.source_commit,
         signed_at=message.signed_at,

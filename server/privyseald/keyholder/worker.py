@@ -13,6 +13,7 @@ from pathlib import Path
 
 from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import PAYLOAD_TYPE, pae
+
 from privyseald.keyholder import wire
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
@@ -126,8 +127,11 @@ def main() -> int:
         sys.stderr.write(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
         return 1
     with socket.socket(fileno=int(sys.argv[1])) as link:
-        link.sendall(wire.frame(pb.Response(id=0, failure=pb.Failure(message=", ".join(missed)))
-                                .SerializeToString()))
+        link.sendall(
+            wire.frame(
+                pb.Response(id=0, failure=pb.Failure(message=", ".join(missed))).SerializeToString()
+            )
+        )
         buffer = bytearray()
         while chunk := link.recv(262144):
             buffer += chunk

@@ -1,14 +1,16 @@
-"""Errors of the domain. Each becomes one gRPC status at the edge::
+"""Errors of the domain; each becomes one gRPC status at the edge.
 
-    DomainError
-    ├── InvalidArgument      a field is wrong; names it
-    ├── Unauthenticated      no credential, or one that does not count
-    ├── PermissionDenied     nothing allows it
-    ├── NotFound
-    ├── AlreadyExists
-    ├── FailedPrecondition   right request, wrong state
-    ├── OutOfRange
-    └── Unavailable          try again
+The tree::
+
+DomainError
+├── InvalidArgument      a field is wrong; names it
+├── Unauthenticated      no credential, or one that does not count
+├── PermissionDenied     nothing allows it
+├── NotFound
+├── AlreadyExists
+├── FailedPrecondition   right request, wrong state
+├── OutOfRange
+└── Unavailable          try again
 """
 
 from __future__ import annotations

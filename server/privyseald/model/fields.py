@@ -6,6 +6,7 @@ import re
 import uuid
 
 from privyseal.verify.statement import NativeRange
+
 from privyseald.model.errors import InvalidArgument
 
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -38,9 +39,7 @@ def app_id(value: str, field: str = "app_id") -> str:
 
 def key_id(value: str) -> str:
     """Return a valid key id."""
-    return _match(
-        _KEY, "key_id", value, "must be 1 to 63 lower-case letters, digits or '-'"
-    )
+    return _match(_KEY, "key_id", value, "must be 1 to 63 lower-case letters, digits or '-'")
 
 
 def channel_id(value: str, field: str = "channel_id") -> str:
@@ -92,9 +91,7 @@ def resource(name: str, field: str) -> str:
 
 def principal(value: str) -> str:
     """Return a valid principal."""
-    return _match(
-        _PRINCIPAL, "principal", value, "must be token:{id} or certificate:{common name}"
-    )
+    return _match(_PRINCIPAL, "principal", value, "must be token:{id} or certificate:{common name}")
 
 
 def request_id(value: str) -> str:
@@ -129,7 +126,7 @@ def text(value: str, field: str, most: int, *, least: int = 0) -> str:
     """Return a text for people, within bounds and without control characters."""
     if not least <= len(value) <= most:
         raise InvalidArgument(field, f"must be {least} to {most} characters, got {len(value)}")
-    if any(c < " " and c not in "\n\t" or c == "\x7f" for c in value):
+    if any((c < " " and c not in "\n\t") or c == "\x7f" for c in value):
         raise InvalidArgument(field, "must not contain control characters")
     return value
 
@@ -154,7 +151,5 @@ def native_ranges(ranges: tuple[NativeRange, ...]) -> tuple[NativeRange, ...]:
     for bound in (b for r in ranges for b in (r.min, r.max, r.eq) if b):
         if len(bound) > 32:
             raise InvalidArgument("native_ranges", "a version has at most 32 characters")
-        _match(
-            _NATIVE, "native_ranges", bound, "must be a version such as 1.2.3 or a build number"
-        )
+        _match(_NATIVE, "native_ranges", bound, "must be a version such as 1.2.3 or a build number")
     return tuple(sorted(ranges, key=lambda r: r.platform))

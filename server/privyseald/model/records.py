@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from privyseal.verify.statement import NativeRange
+
 from privyseald.model.schemes import Algorithm, KeyIdentity, KeyVersionState, Scheme, WrappedKey
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -19,7 +19,7 @@ from privyseald.services.access import Access
 
 _Req = TypeVar("_Req", bound=Message)
 _Res = TypeVar("_Res")
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Method = Callable[[Any, _Req, Caller], Awaitable[_Res]]
 
 
@@ -38,9 +38,8 @@ def call(method: Method[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable
 
 async def authenticate(access: Access, context: Context) -> Caller:
     """Return the caller by its client certificate or its token. Raises Unauthenticated."""
-    names = context.auth_context().get("x509_common_name")
-    if names:
-        return await access.by_certificate(names[0].decode("utf-8", "replace"))
+    for name in context.auth_context().get("x509_common_name", ()):
+        return await access.by_certificate(name.decode("utf-8", "replace"))
     for name, value in context.invocation_metadata() or ():
         if name == "authorization" and isinstance(value, str):
             kind, _, text = value.partition(" ")
@@ -51,9 +50,7 @@ async def authenticate(access: Access, context: Context) -> Caller:
     )
 
 
-def idempotent(
-    caller: Caller, request: Message, encode: Callable[[Any], Message]
-) -> Request:
+def idempotent(caller: Caller, request: Message, encode: Callable[[Any], Message]) -> Request:
     """Return what makes a mutation idempotent. Raises InvalidArgument for its request_id."""
     request_id = fields.request_id(request.request_id)  # type: ignore[attr-defined]
     body = type(request).__name__.encode() + b"\n" + request.SerializeToString(deterministic=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import app_service_pb2 as app_pb
 from privyseal.v1 import key_service_pb2 as key_pb
@@ -13,6 +12,7 @@ from privyseal.v1 import release_service_pb2 as release_pb
 from privyseal.v1 import types_pb2 as pb
 from privyseal.verify.keys import spki_pem
 from privyseal.verify.statement import NativeRange
+
 from privyseald.model.errors import InvalidArgument
 from privyseald.model.policy import Grant, Role
 from privyseald.model.records import (
@@ -31,12 +31,12 @@ def _number(prefix: str, value: str) -> str:
     return f"{prefix}_{value.upper().replace('-', '_')}"
 
 
-def scheme_to_wire(scheme: str) -> pb.Scheme:
+def scheme_to_wire(scheme: str) -> pb.Scheme.ValueType:
     """Return the enum value of a scheme."""
     return pb.Scheme.Value(_number("SCHEME", scheme))
 
 
-def scheme(value: pb.Scheme) -> Scheme:
+def scheme(value: pb.Scheme.ValueType) -> Scheme:
     """Return the scheme. Raises InvalidArgument."""
     for known in Scheme:
         if scheme_to_wire(known) == value:
@@ -44,12 +44,12 @@ def scheme(value: pb.Scheme) -> Scheme:
     raise InvalidArgument("scheme", "must be one this daemon knows")
 
 
-def algorithm_to_wire(algorithm: str) -> pb.Algorithm:
+def algorithm_to_wire(algorithm: str) -> pb.Algorithm.ValueType:
     """Return the enum value of an algorithm."""
     return pb.Algorithm.Value(_number("ALGORITHM", algorithm))
 
 
-def algorithm(value: pb.Algorithm) -> Algorithm | None:
+def algorithm(value: pb.Algorithm.ValueType) -> Algorithm | None:
     """Return the algorithm, None for unspecified. Raises InvalidArgument."""
     if value == pb.ALGORITHM_UNSPECIFIED:
         return None
@@ -59,7 +59,7 @@ def algorithm(value: pb.Algorithm) -> Algorithm | None:
     raise InvalidArgument("algorithm", "must be one this daemon knows")
 
 
-def role(value: pb.Role) -> Role:
+def role(value: pb.Role.ValueType) -> Role:
     """Return the role. Raises InvalidArgument."""
     for known in Role:
         if role_to_wire(known) == value:
@@ -67,7 +67,7 @@ def role(value: pb.Role) -> Role:
     raise InvalidArgument("role", "must be one this daemon knows")
 
 
-def role_to_wire(value: Role) -> pb.Role:
+def role_to_wire(value: Role) -> pb.Role.ValueType:
     """Return the enum value of a role."""
     return pb.Role.Value(_number("ROLE", value))
 
@@ -137,9 +137,7 @@ def release(record: ReleaseRecord) -> release_pb.Release:
         name=record.name,
         version=record.version,
         artifact_url=record.artifact_url,
-        artifact_type=release_pb.ArtifactType.Value(
-            _number("ARTIFACT_TYPE", record.artifact_type)
-        ),
+        artifact_type=release_pb.ArtifactType.Value(_number("ARTIFACT_TYPE", record.artifact_type)),
         bundle_sha256=record.bundle_sha256,
         bundle_length=record.bundle_length,
         signed_native_ranges=ranges_to_wire(record.signed_ranges),
@@ -154,9 +152,7 @@ def release(record: ReleaseRecord) -> release_pb.Release:
 def channel(record: ChannelRecord) -> release_pb.Channel:
     """Return a channel."""
     target = f"apps/{record.app}/releases/{record.counter}" if record.counter else ""
-    return release_pb.Channel(
-        name=record.name, release=target, create_time=time(record.created_at)
-    )
+    return release_pb.Channel(name=record.name, release=target, create_time=time(record.created_at))
 
 
 def deployment(record: DeploymentRecord) -> release_pb.Deployment:

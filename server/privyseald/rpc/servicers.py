@@ -6,7 +6,6 @@ import base64
 from typing import TypeVar
 
 from google.protobuf.message import Message
-
 from privyseal import __version__
 from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import access_service_pb2_grpc as access_grpc
@@ -24,6 +23,7 @@ from privyseal.v1 import types_pb2
 from privyseal.verify.canonical import parse_object
 from privyseal.verify.keys import spki_pem
 from privyseal.verify.statement import Statement
+
 from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists, InvalidArgument
 from privyseald.model.policy import Caller, Grant
@@ -50,7 +50,9 @@ class AppServicer(app_grpc.AppServiceServicer):
         self.access, self._keys = access, keys
 
     @call
-    async def CreateApp(self, request: app_pb.CreateAppRequest, caller: Caller) -> app_pb.CreateAppResponse:
+    async def CreateApp(
+        self, request: app_pb.CreateAppRequest, caller: Caller
+    ) -> app_pb.CreateAppResponse:
         """Create an app and its statement key."""
 
         def encode(made: tuple[AppRecord, KeyRecord]) -> app_pb.CreateAppResponse:
@@ -73,9 +75,13 @@ class AppServicer(app_grpc.AppServiceServicer):
         return app_pb.GetAppResponse(app=convert.app(found))
 
     @call
-    async def ListApps(self, request: app_pb.ListAppsRequest, caller: Caller) -> app_pb.ListAppsResponse:
+    async def ListApps(
+        self, request: app_pb.ListAppsRequest, caller: Caller
+    ) -> app_pb.ListAppsResponse:
         """List apps."""
-        found, more = await self._keys.apps(caller, request.page_token, page(request.page_size, 100))
+        found, more = await self._keys.apps(
+            caller, request.page_token, page(request.page_size, 100)
+        )
         return app_pb.ListAppsResponse(apps=[convert.app(a) for a in found], next_page_token=more)
 
 
@@ -86,7 +92,9 @@ class KeyServicer(key_grpc.KeyServiceServicer):
         self.access, self._keys = access, keys
 
     @call
-    async def CreateKey(self, request: key_pb.CreateKeyRequest, caller: Caller) -> key_pb.CreateKeyResponse:
+    async def CreateKey(
+        self, request: key_pb.CreateKeyRequest, caller: Caller
+    ) -> key_pb.CreateKeyResponse:
         """Create a key."""
         answer = await self._keys.create_key(
             caller,
@@ -105,7 +113,9 @@ class KeyServicer(key_grpc.KeyServiceServicer):
         return key_pb.GetKeyResponse(key=convert.key(await self._keys.key(caller, app, key)))
 
     @call
-    async def ListKeys(self, request: key_pb.ListKeysRequest, caller: Caller) -> key_pb.ListKeysResponse:
+    async def ListKeys(
+        self, request: key_pb.ListKeysRequest, caller: Caller
+    ) -> key_pb.ListKeysResponse:
         """List an app's keys."""
         found = await self._keys.keys(caller, fields.app_name(request.parent, "parent"))
         return key_pb.ListKeysResponse(keys=[convert.key(k) for k in found])
@@ -290,7 +300,10 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
         app, channel = fields.parts(request.name, "name", "apps", "channels")
         message = release_pb.DeleteChannelResponse
         answer = await self._releases.delete_channel(
-            caller, idempotent(caller, request, lambda _: _nothing(message)), app=app, channel=channel
+            caller,
+            idempotent(caller, request, lambda _: _nothing(message)),
+            app=app,
+            channel=channel,
         )
         return message.FromString(answer)
 
@@ -382,7 +395,9 @@ class AccessServicer(access_grpc.AccessServiceServicer):
         self.access = access
 
     @call
-    async def WhoAmI(self, request: access_pb.WhoAmIRequest, caller: Caller) -> access_pb.WhoAmIResponse:
+    async def WhoAmI(
+        self, request: access_pb.WhoAmIRequest, caller: Caller
+    ) -> access_pb.WhoAmIResponse:
         """Say who calls."""
         grants = [convert.grant(g) for g in await self.access.who(caller)]
         return access_pb.WhoAmIResponse(

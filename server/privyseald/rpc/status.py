@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -54,7 +54,7 @@ def to_status(error: Exception) -> status_pb2.Status:
     return status_pb2.Status(code=code, message=error.message, details=packed)
 
 
-async def abort(context: grpc.aio.ServicerContext, error: Exception) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End a call with the status for an error."""
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from privyseald.model import fields
-from privyseald.model.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unauthenticated
+from privyseald.model.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 from privyseald.model.policy import Action, Caller, Grant, Role, allows
 from privyseald.model.records import TokenRecord
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
@@ -99,7 +105,7 @@ class Access:
             caller = cached[1]
             if not caller.expires_at or now < caller.expires_at:
                 return caller
-        caller = await self._store.read(query)
+        caller: Caller = await self._store.read(query)
         if len(self._callers) >= _CACHE_MAX:
             self._callers.clear()
         self._callers[at] = (now, caller)
@@ -155,9 +161,7 @@ class Access:
         await self.authorise(caller, Action.ACCESS_MANAGE, app)
         token_id, text = new_token()
         now = self._clock()
-        record = TokenRecord(
-            token_id, name, hashlib.sha256(text.encode()).digest(), now, now + ttl
-        )
+        record = TokenRecord(token_id, name, hashlib.sha256(text.encode()).digest(), now, now + ttl)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             authorise_again(tx, caller, Action.ACCESS_MANAGE, app, now)
@@ -200,9 +204,7 @@ class Access:
                 raise NotFound("there is no such token", reason="TOKEN_NOT_FOUND")
             revoked = replace(record, revoked=True)
             tx.access.put_token(revoked)
-            tx.record(
-                {"act": "token.revoke", "principal": caller.principal, "token": token_id}
-            )
+            tx.record({"act": "token.revoke", "principal": caller.principal, "token": token_id})
             return lambda _: revoked
 
         answer = await self._store.commit(act, request)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from privyseald.model import fields, merkle
 from privyseald.model.errors import OutOfRange
 from privyseald.model.policy import Action, Caller
@@ -12,7 +10,6 @@ from privyseald.ports import Store, View
 from privyseald.services.access import Access
 
 Proof = tuple[int, list[bytes]]
-_T = TypeVar("_T")
 
 
 class Audit:
@@ -67,7 +64,8 @@ class Audit:
             return view.log.leaves(start, limit), view.log.head().size
 
         leaves, size = await self._store.read(query)
-        room, kept = 1 << 20, []
+        room = 1 << 20
+        kept: list[tuple[int, bytes, int]] = []
         for leaf in leaves:
             room -= len(leaf[1]) + 32
             if room < 0 and kept:

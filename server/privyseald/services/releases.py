@@ -9,6 +9,7 @@ from privyseal.verify.canonical import Json
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
 from privyseal.verify.statement import NativeRange
+
 from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from privyseald.model.policy import Action, Caller
@@ -264,7 +265,7 @@ class Releases:
 
         def query(view: View) -> list[DeploymentRecord]:
             _require_channel(view, app, channel)
-            return view.channels.deployments(app, channel, limit)
+            return list(view.channels.deployments(app, channel, limit))
 
         found: list[DeploymentRecord] = await self._store.read(query)
         return found

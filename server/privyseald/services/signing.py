@@ -9,15 +9,21 @@ from dataclasses import dataclass, replace
 from privyseal.verify.canonical import Json, canonical
 from privyseal.verify.receipt import SchemeSignature, build_receipt, signature_act
 from privyseal.verify.statement import Statement
+
 from privyseald.model import fields
-from privyseald.model.errors import AlreadyExists, DomainError, FailedPrecondition, NotFound, Unavailable
+from privyseald.model.errors import (
+    AlreadyExists,
+    DomainError,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+)
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyVersionRecord, SignedRecord
 from privyseald.model.schemes import KeyVersionState, Scheme
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, authorise_again
 from privyseald.services.keys import require_app
-
 
 _TRIES = 3
 
@@ -157,9 +163,7 @@ def _primaries(view: View, app: str) -> tuple[KeyVersionRecord, ...]:
     return tuple(chosen)
 
 
-def _require_same_keys(
-    tx: Transaction, app: str, keys: tuple[KeyVersionRecord, ...]
-) -> None:
+def _require_same_keys(tx: Transaction, app: str, keys: tuple[KeyVersionRecord, ...]) -> None:
     """Drop what was signed if the versions that must sign are others by now."""
     if [key.name for key in _primaries(tx, app)] != [key.name for key in keys]:
         raise _KeysChangedError
