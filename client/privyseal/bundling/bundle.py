@@ -42,25 +42,6 @@ _STORED = frozenset(
         *("ogg", "png", "webm", "webp", "woff", "woff2", "zip"),
     )
 )
-    ".7z",
-    ".avif",
-    ".br",
-    ".gif",
-    ".gz",
-    ".jpeg",
-    ".jpg",
-    ".m4a",
-    ".m4v",
-    ".mp3",
-    ".mp4",
-    ".ogg",
-    ".png",
-    ".webm",
-    ".webp",
-    ".woff",
-    ".woff2",
-    ".zip",
-]
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,14 @@ GROUPS = {
 class LazyGroup(click.Group):
     """A group that knows its verbs' names, and imports them when they are run."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs."""
         return sorted(GROUPS)
 
     def get_command(
         self,
         ctx: click.Context,
-        cmd_name: str,  # noqa: ARG002 - click's signature
+        cmd_name: str,
     ) -> click.Command | None:
         """Return a verb."""
         if cmd_name not in GROUPS:
@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
     def format_commands(
         self,
         ctx: click.Context,
-        formatter: click.HelpFormatter,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
     ) -> None:
         """Write the verbs without importing them."""
         with formatter.section("Commands"):

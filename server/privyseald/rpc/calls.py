@@ -38,8 +38,8 @@ def call(method: Method[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable
 
 async def authenticate(access: Access, context: Context) -> Caller:
     """Return the caller by its client certificate or its token. Raises Unauthenticated."""
-    for name in context.auth_context().get("x509_common_name", ()):
-        return await access.by_certificate(name.decode("utf-8", "replace"))
+    for common_name in context.auth_context().get("x509_common_name", ()):
+        return await access.by_certificate(common_name.decode("utf-8", "replace"))
     for name, value in context.invocation_metadata() or ():
         if name == "authorization" and isinstance(value, str):
             kind, _, text = value.partition(" ")

@@ -102,9 +102,9 @@ class Access:
         now = self._clock()
         cached = self._callers.get(at)
         if cached is not None and 0 <= now - cached[0] < _CACHE_SECONDS:
-            caller = cached[1]
-            if not caller.expires_at or now < caller.expires_at:
-                return caller
+            known = cached[1]
+            if not known.expires_at or now < known.expires_at:
+                return known
         caller: Caller = await self._store.read(query)
         if len(self._callers) >= _CACHE_MAX:
             self._callers.clear()

@@ -1,0 +1,141 @@
+"""A real daemon, on loopback, with real TLS; and the command line as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@dataclass
+class Daemon:
+    data: Path
+    env: dict = field(default_factory=dict)
+    process: subprocess.Popen | None = None
+
+    def init(self) -> None:
+        self.ports = [free_port() for _ in range(3)]
+        tokens, certificates, gateway = (f"127.0.0.1:{port}" for port in self.ports)
+        self.tokens, self.gateway = tokens, f"http://{gateway}"
+        self.env = {
+            **os.environ,
+            "PRIVYSEALD_DATA": str(self.data),
+            "PRIVYSEALD_LISTEN_TOKENS": tokens,
+            "PRIVYSEALD_LISTEN_CERTIFICATES": certificates,
+            "PRIVYSEALD_GATEWAY": gateway,
+            "PRIVYSEALD_KEYHOLDERS": "2",
+        }
+        subprocess.run(
+            [sys.executable, "-m", "privyseald.main", "init"],
+            env=self.env,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def start(self) -> None:
+        self.log = (self.data / "daemon.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "privyseald.main", "serve"], env=self.env, stderr=self.log
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(self.log_text())
+            try:
+                with socket.create_connection(("127.0.0.1", self.ports[2]), 0.2):
+                    return
+            except OSError:
+                time.sleep(0.03)
+        raise AssertionError("the daemon did not start: " + self.log_text())
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        self.log.close()
+        return code
+
+    def log_text(self) -> str:
+        return (self.data / "daemon.log").read_text()
+
+    def client_env(self, **extra: str) -> dict:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PRIVYSEAL")}
+        return {**env, "PRIVYSEAL_PROFILE": str(self.data / "admin/profile.toml"), **extra}
+
+    def run(self, *arguments: str, cwd: Path | None = None, **env: str) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "privyseal", *map(str, arguments)],
+            env=self.client_env(**env),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=cwd,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *arguments: str, **env: str) -> dict:
+        result = self.run(*arguments, "--json", **env)
+        assert result.code == 0, result.err
+        return result.json
+
+    def token(self, app: str, *roles: str) -> dict:
+        flags = [flag for role in roles for flag in ("--role", role)]
+        made = self.ok("access", "create-token", "--app-id", app, "--name", "test", *flags)
+        return {
+            "PRIVYSEAL_PROFILE": str(self.empty_profile()),
+            "PRIVYSEAL_SERVER": self.tokens,
+            "PRIVYSEAL_CA": str(self.data / "tls/ca.pem"),
+            "PRIVYSEAL_TOKEN": made["secret"],
+            "NAME": made["token"],
+        }
+
+    def empty_profile(self) -> Path:
+        path = self.data / "empty.toml"
+        path.write_text("")
+        return path
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory):
+    running = Daemon(tmp_path_factory.mktemp("daemon") / "data")
+    running.init()
+    running.start()
+    yield running
+    if running.process.poll() is None:
+        assert running.stop() == 0
+
+
+@pytest.fixture
+def www(tmp_path):
+    root = tmp_path / "www"
+    (root / "assets").mkdir(parents=True)
+    (root / "index.html").write_text("<!doctype html><h1>Hello</h1>")
+    (root / "assets/app.js").write_text("console.log('hello');\n" * 100)
+    (root / "assets/näme with space.css").write_text("body { color: teal }")
+    (root / "assets/empty.txt").write_bytes(b"")
+    return root

@@ -1,0 +1,230 @@
+"""The main job, from an empty directory to a verified release, as its users do it."""
+
+import hashlib
+import json
+import urllib.request
+import uuid
+from pathlib import Path
+
+import grpc
+import pytest
+from privyseal.connection import Connection, load_profile
+from privyseal.v1 import signing_service_pb2 as signing_pb
+
+AS_DEVICE = "channelName=production&platform=0&appVersionName=1.0.0&appVersionCode=1"
+
+
+def get(url, body=None):
+    data = json.dumps(body).encode() if body is not None else None
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=10) as response:
+        return response.read()
+
+
+@pytest.fixture
+def app(daemon, tmp_path):
+    app = "app-" + uuid.uuid4().hex[:8]
+    daemon.ok("app", "create", "--app-id", app, "--statement-key", tmp_path / "statement.pem")
+    daemon.ok(
+        *("live-update", "generate-signing-key", "--app-id", app),
+        *("--public", tmp_path / "capawesome.pem"),
+    )
+    daemon.ok("live-update", "create-channel", "--app-id", app, "--name", "production")
+    return app
+
+
+def publish(daemon, app, www, tmp_path, *more, **env):
+    return daemon.ok(
+        *("publish", "--app-id", app, "--build-dir", www, "--storage", tmp_path / "store"),
+        *("--channel", "production", "--receipt", tmp_path / "receipt.json", *more),
+        **env,
+    )
+
+
+def test_publish_serve_and_verify(daemon, app, www, tmp_path):
+    made = publish(daemon, app, www, tmp_path, "--version", "1.0.0")
+    bundle = Path(made["artifactUrl"].removeprefix("file://"))
+
+    latest = json.loads(get(f"{daemon.gateway}/v1/apps/{app}/bundles/latest?{AS_DEVICE}"))
+    assert latest["checksum"] == hashlib.sha256(bundle.read_bytes()).hexdigest() == made["sha256"]
+    assert latest["signature"]
+
+    checked = json.loads(
+        get(
+            f"{daemon.gateway}/apps/{app}/channels/check-device",
+            {
+                "channel_name": "production",
+                "device": {"platform": "ios", "binary_version": "1.0.0"},
+            },
+        )
+    )["data"]
+    assert checked["available"]
+    for entry in json.loads(get(checked["url"])):
+        base = checked["url"].rpartition("/")[0]
+        content = get(f"{base}/{urllib.request.quote(entry['href'])}")
+        assert content == (www / entry["href"]).read_bytes()
+        assert len(content) == entry["size"]
+
+    keys = ("--public-key", tmp_path / "statement.pem", "--log-key", daemon.data / "log.vkey")
+    receipt = ("--receipt", tmp_path / "receipt.json")
+    assert daemon.ok("verify", bundle, *receipt, *keys)["version"] == "1.0.0"
+    bundle.write_bytes(bundle.read_bytes()[:-1] + b"x")
+    assert daemon.run("verify", bundle, *receipt, *keys).code == 4
+    changed = (tmp_path / "receipt.json").read_text().replace('"index":', '"index":1')
+    (tmp_path / "receipt.json").write_text(changed)
+    assert daemon.run("verify", bundle, *receipt, *keys).code == 4
+
+
+def test_the_log_verifies_against_an_earlier_checkpoint(daemon, app, www, tmp_path):
+    kept = tmp_path / "checkpoint.txt"
+    key = ("--log-key", daemon.data / "log.vkey")
+    daemon.ok("log", "checkpoint", *key, "--out", kept)
+    publish(daemon, app, www, tmp_path)
+
+    assert daemon.ok("log", "verify", *key, "--against", kept)["status"] == "verified"
+
+
+def test_a_signers_token_signs_its_own_app_and_nothing_else(daemon, app, www, tmp_path):
+    token = daemon.token(app, "signer", "releaser")
+    assert publish(daemon, app, www, tmp_path, **token)["release"].startswith(f"apps/{app}/")
+
+    other = "app-" + uuid.uuid4().hex[:8]
+    daemon.ok("app", "create", "--app-id", other)
+    refused = daemon.run(
+        *("publish", "--app-id", other, "--build-dir", www, "--storage", tmp_path / "s"), **token
+    )
+    assert refused.code == 1
+    assert "no grant" in refused.err
+    assert daemon.run("app", "create", "--app-id", "x", **token).code == 1
+    assert daemon.run("live-update", "generate-signing-key", "--app-id", app, **token).code == 1
+
+    daemon.ok("access", "revoke-token", token["NAME"])
+    revoked = daemon.run("live-update", "list-channels", "--app-id", app, **token)
+    assert revoked.code == 1
+    assert "revoked" in revoked.err
+
+
+def test_a_suspended_key_signs_nothing_until_it_is_resumed(daemon, app, www, tmp_path):
+    publish(daemon, app, www, tmp_path)
+    version = f"apps/{app}/keys/capawesome-v1/versions/1"
+    daemon.ok("key", "suspend", version, "--reason", "test")
+    store = ("--storage", tmp_path / "store")
+    refused = daemon.run("publish", "--app-id", app, "--build-dir", www, *store)
+    assert refused.code == 1
+    assert "no active primary version" in refused.err
+    daemon.ok("key", "resume", version, "--reason", "test")
+    publish(daemon, app, www, tmp_path)
+
+
+def test_native_versions_decide_who_gets_a_release(daemon, app, www, tmp_path):
+    made = publish(daemon, app, www, tmp_path, "--android-min", "1.0")
+    url = f"{daemon.gateway}/v1/apps/{app}/bundles/latest?channelName=production&platform=0"
+
+    assert get(f"{url}&appVersionName=1.0.0&appVersionCode=5")
+    for query in ("&appVersionName=0.9&appVersionCode=5", "&appVersionName=x&appVersionCode=5"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(url + query)
+    daemon.ok(
+        *("live-update", "set-native-versions", "--app-id", app, "--build-id", made["buildId"]),
+        *("--android-eq", "5"),
+    )
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{url}&appVersionName=1.0.0&appVersionCode=5")
+    assert get(f"{url}&appVersionName=1.0.0&appVersionCode=6")
+
+
+def sign_request(app, **changes):
+    fields = {
+        "parent": f"apps/{app}",
+        "version": "v" + uuid.uuid4().hex,
+        "bundle_sha256": b"1" * 32,
+        "bundle_length": 10,
+        "manifest_sha256": b"2" * 32,
+        "request_id": str(uuid.uuid4()),
+    }
+    return signing_pb.SignReleaseRequest(**{**fields, **changes})
+
+
+@pytest.fixture
+def admin(daemon):
+    with Connection(load_profile(str(daemon.data / "admin/profile.toml"))) as connection:
+        yield connection
+
+
+def test_a_repeated_request_gets_the_first_answer(admin, app):
+    request = sign_request(app)
+    first = admin.signing.SignRelease(request)
+
+    assert admin.signing.SignRelease(request) == first
+    again = sign_request(app, version=request.version)
+    assert admin.signing.SignRelease(again).receipt == first.receipt
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"bundle_sha256": b"1" * 31}, "INVALID_ARGUMENT", "32 bytes"),
+        ({"bundle_sha256": b"1" * 51}, "INVALID_ARGUMENT", "32 bytes"),
+        ({"manifest_sha256": b""}, "INVALID_ARGUMENT", "manifest_sha256"),
+        ({"bundle_length": 0}, "INVALID_ARGUMENT", "bundle_length"),
+        ({"version": "a b"}, "INVALID_ARGUMENT", "version"),
+        ({"request_id": "x"}, "INVALID_ARGUMENT", "request_id"),
+        ({"source_commit": "zzzzzzz"}, "INVALID_ARGUMENT", "source_commit"),
+        ({"parent": "apps/nobody"}, "NOT_FOUND", "there is no app"),
+        ({"version": "x" * (64 << 20)}, "RESOURCE_EXHAUSTED", "larger than max"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_requests_are_refused_by_name(admin, app, changes, code, text):
+    with pytest.raises(grpc.RpcError) as refused:
+        admin.signing.SignRelease(sign_request(app, **changes))
+    assert refused.value.code().name == code
+    assert text in refused.value.details()
+
+
+def test_the_same_version_with_another_digest_is_refused(admin, app):
+    request = sign_request(app)
+    admin.signing.SignRelease(request)
+    with pytest.raises(grpc.RpcError) as refused:
+        admin.signing.SignRelease(
+            sign_request(app, version=request.version, bundle_sha256=b"9" * 32)
+        )
+    assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    with pytest.raises(grpc.RpcError) as reused:
+        admin.signing.SignRelease(sign_request(app, request_id=request.request_id))
+    assert reused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_concurrent_callers_each_get_a_proof_that_verifies(admin, daemon, app):
+    from privyseal.verify.note import NoteVerifier
+    from privyseal.verify.receipt import verify_receipt
+
+    log = NoteVerifier.parse((daemon.data / "log.vkey").read_text())
+    calls = [admin.signing.SignRelease.future(sign_request(app)) for _ in range(200)]
+    receipts = [verify_receipt(call.result().receipt, log=log) for call in calls]
+
+    assert len({receipt.index for receipt in receipts}) == 200
+    assert len({receipt.statement.counter for receipt in receipts}) == 200
+
+
+def test_no_credential_and_a_wrong_ca(daemon, app, tmp_path):
+    base = {
+        "PRIVYSEAL_PROFILE": str(daemon.empty_profile()),
+        "PRIVYSEAL_SERVER": daemon.tokens,
+        "PRIVYSEAL_CA": str(daemon.data / "tls/ca.pem"),
+    }
+    listing = ("live-update", "list-channels", "--app-id", app)
+    assert "no credential" in daemon.run(*listing, **base).err
+    cut = daemon.run(*listing, **base, PRIVYSEAL_TOKEN="pst_abc")
+    assert "malformed" in cut.err
+
+    from privyseald.adapters import pki
+
+    pki.create_ca(tmp_path)
+    wrong = daemon.run(*listing, **{**base, "PRIVYSEAL_CA": str(tmp_path / "ca.pem")})
+    assert wrong.code == 3
+    assert "did not issue" in wrong.err
+    nobody = daemon.run("--server", "127.0.0.1:1", *listing)
+    assert nobody.code == 3
+    assert "cannot reach" in nobody.err
+    for result in (cut, wrong, nobody):
+        assert result.err.count("\n") == 1

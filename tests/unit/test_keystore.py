@@ -1,0 +1,115 @@
+import dataclasses
+import os
+import pickle
+
+import pytest
+from privyseal.verify.keys import load_public_key, verify_signature
+from privyseal.verify.statement import Statement
+from privyseald.keyholder import wire
+from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
+from privyseald.keyholder.v1 import keyholder_pb2 as pb
+from privyseald.keyholder.worker import Worker
+from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
+
+KEK = os.urandom(32)
+
+
+def identity(**changes):
+    base = KeyIdentity("app-a", "statement-v1", 1, Scheme.STATEMENT_V1, Algorithm.ED25519)
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_each_algorithm_signs_and_survives_a_restart(algorithm):
+    made = SoftwareKeystore(KEK).generate(identity(algorithm=algorithm))
+
+    signature = SoftwareKeystore(KEK).open(made.wrapped).sign(b"message")
+
+    verify_signature(load_public_key(made.public_key), signature, b"message")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"app": "app-b"},
+        {"key": "other"},
+        {"version": 2},
+        {"scheme": Scheme.CAPAWESOME_V1},
+        {"algorithm": Algorithm.P256},
+        {"public_key_sha256": b"\x00" * 32},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_blob_on_another_row_does_not_open(change):
+    store = SoftwareKeystore(KEK)
+    made = store.generate(identity()).wrapped
+    store.open(made)
+
+    with pytest.raises(KeyUnusableError):
+        store.open(WrappedKey(dataclasses.replace(made.identity, **change), made.blob))
+
+
+def test_any_changed_byte_is_noticed():
+    made = SoftwareKeystore(KEK).generate(identity()).wrapped
+    for position in range(len(made.blob)):
+        blob = bytearray(made.blob)
+        blob[position] ^= 1
+        with pytest.raises(KeyUnusableError):
+            SoftwareKeystore(KEK).open(WrappedKey(made.identity, bytes(blob)))
+
+
+def test_another_key_encryption_key_does_not_open_it():
+    made = SoftwareKeystore(KEK).generate(identity()).wrapped
+    with pytest.raises(KeyUnusableError):
+        SoftwareKeystore(os.urandom(32)).open(made)
+
+
+def test_a_loaded_key_shows_and_gives_nothing():
+    store = SoftwareKeystore(KEK)
+    loaded = store.open(store.generate(identity()).wrapped)
+    assert repr(loaded) == "<LoadedKey>"
+    with pytest.raises(TypeError):
+        pickle.dumps(loaded)
+
+
+def sign(worker, key, *scheme_keys, **changes):
+    content = Statement("app-a", "1", 1, b"1" * 32, 5, b"2" * 32, (), "", 1, "log")
+    call = pb.SignRelease(
+        content=wire.content_to_wire(dataclasses.replace(content, **changes)),
+        statement_key=wire.key_to_wire(key),
+        scheme_keys=[wire.key_to_wire(k) for k in scheme_keys],
+    )
+    return worker.answer(pb.Request(id=7, sign_release=call))
+
+
+def test_the_keyholder_itself_refuses_what_it_must_not_sign():
+    store = SoftwareKeystore(KEK)
+    worker = Worker(store)
+    own = store.generate(identity()).wrapped
+    foreign = store.generate(identity(app="app-b")).wrapped
+    rsa = store.generate(
+        identity(key="c", scheme=Scheme.CAPAWESOME_V1, algorithm=Algorithm.RSA_2048)
+    ).wrapped
+
+    assert sign(worker, own, rsa).WhichOneof("result") == "signed_release"
+    for response in (
+        sign(worker, foreign),
+        sign(worker, rsa),
+        sign(worker, own, own),
+        sign(worker, own, bundle_sha256=b"1" * 31),
+        sign(worker, own, bundle_sha256=b"1" * 51),
+        sign(worker, own, manifest_sha256=b""),
+        sign(worker, own, bundle_length=0),
+        sign(worker, own, counter=0),
+        worker.answer(pb.Request(id=7)),
+        worker.answer(
+            pb.Request(
+                id=7,
+                sign_checkpoint=pb.SignCheckpoint(
+                    key=wire.key_to_wire(own), origin="log", size=1, root=b"1" * 32
+                ),
+            )
+        ),
+    ):
+        assert response.id == 7
+        assert response.failure.kind == pb.Failure.KIND_REFUSED
