@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+# gRPC prints its own lines about failed handshakes; the user gets ours.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 

@@ -167,6 +167,13 @@ class Daemon:
             sign_checkpoint=self._sign_checkpoint,
             origin=settings.log_origin,
         )
+        # One of each, whatever the number of ports: they keep caches and counters.
+        store, keyholder = self.store, self.keyholder
+        self._access = access = Access(store, clock)
+        self._keys = Keys(store, access, keyholder, clock)
+        self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
+        self._releases = Releases(store, access, clock, self.verifier)
+        self._audit = Audit(store, access)
         self._servers: list[grpc.aio.Server] = []
         self._gateway: uvicorn.Server | None = None
         self._gateway_task: asyncio.Task[None] | None = None
@@ -219,12 +226,8 @@ class Daemon:
         )
 
     def _add_services(self, server: grpc.aio.Server) -> None:
-        store, keyholder = self.store, self.keyholder
-        access = Access(store, clock)
-        keys = Keys(store, access, keyholder, clock)
-        signing = Signing(store, access, keyholder, clock, self._settings.log_origin)
-        releases = Releases(store, access, clock, self.verifier)
-        audit = Audit(store, access)
+        access, keys, signing = self._access, self._keys, self._signing
+        releases, audit = self._releases, self._audit
         app_service_pb2_grpc.add_AppServiceServicer_to_server(
             servicers.AppServicer(access, keys), server
         )
