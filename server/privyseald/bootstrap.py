@@ -279,6 +279,7 @@ class Daemon:
             lifespan="off",
             server_header=False,
             limit_concurrency=512,
+            timeout_graceful_shutdown=3,
             ssl_certfile=settings.gateway_certificate,
             ssl_keyfile=settings.gateway_key,
         )

@@ -1,0 +1,5 @@
+package com.getcapacitor;
+
+public class WebViewListener {
+  public void onPageLoaded(android.webkit.WebView view) {}
+}

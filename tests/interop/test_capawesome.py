@@ -1,0 +1,227 @@
+"""Capawesome's Android client, unmodified, compiled with javac, against the gateway.
+
+It insists on https and port 443, so it reaches the gateway through a CONNECT proxy.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+from privyseald.adapters import pki
+
+from tests.conftest import Daemon
+from tests.interop.conftest import CACHE, need
+
+HOST = "updates.example.test"
+JARS = [f"/usr/share/java/{name}.jar" for name in ("okhttp", "okio", "zip4j", "com.android.json")]
+HERE = Path(__file__).with_name("android")
+
+
+def pump(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    finally:
+        target.close()
+
+
+def proxy_to(port):
+    """Start a CONNECT proxy that leads everywhere to one local port; return its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            caller, _ = listener.accept()
+            caller.recv(65536)
+            caller.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            server = socket.create_connection(("127.0.0.1", port))
+            for pair in ((caller, server), (server, caller)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def classes(client):
+    need("javac")
+    source = client("@capawesome/capacitor-live-update-8.4.3") / "android/src/main/java"
+    out = CACHE / f"capawesome-classes.{os.getpid()}"
+    shutil.rmtree(out, ignore_errors=True)
+    files = [*HERE.rglob("*.java"), *source.rglob("*.java")]
+    done = subprocess.run(
+        ["javac", "-nowarn", "-d", out, "-cp", ":".join(JARS), *files],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    yield out
+    shutil.rmtree(out)
+
+
+@pytest.fixture(scope="module")
+def https(tmp_path_factory, classes):
+    folder = tmp_path_factory.mktemp("https")
+    daemon = Daemon(folder / "data")
+    daemon.init()
+    certificate, key = pki.issue(daemon.data / "tls", common_name=HOST, hosts=[HOST], days=1)
+    (folder / "gateway.pem").write_bytes(certificate)
+    (folder / "gateway.key").write_bytes(key)
+    (folder / "store").mkdir()
+    daemon.env |= {
+        "PRIVYSEALD_GATEWAY_CERTIFICATE": str(folder / "gateway.pem"),
+        "PRIVYSEALD_GATEWAY_KEY": str(folder / "gateway.key"),
+        "PRIVYSEALD_ARTIFACTS": str(folder / "store"),
+        "PRIVYSEALD_PUBLIC_URL": f"https://{HOST}",
+    }
+    subprocess.run(
+        [
+            *("keytool", "-importcert", "-noprompt", "-alias", "ca", "-storetype", "PKCS12"),
+            *("-file", daemon.data / "tls/ca.pem", "-keystore", folder / "trust"),
+            *("-storepass", "changeit"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    daemon.start()
+    daemon.folder, daemon.proxy = folder, proxy_to(daemon.ports[2])
+    yield daemon
+    assert daemon.stop() == 0
+
+
+@pytest.fixture
+def device(https, classes, tmp_path):
+    def run(app, key, *calls):
+        done = subprocess.run(
+            [
+                *("java", "-Dhttps.proxyHost=127.0.0.1", f"-Dhttps.proxyPort={https.proxy}"),
+                f"-Djavax.net.ssl.trustStore={https.folder / 'trust'}",
+                "-Djavax.net.ssl.trustStorePassword=changeit",
+                *("-cp", ":".join([str(classes), *JARS]), "Device"),
+                *(tmp_path / "device", app, HOST, key, *calls),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        *answers, page = done.stdout.splitlines()
+        return [json.loads(answer) for answer in answers], page
+
+    return run
+
+
+def release(daemon, tmp_path, www):
+    app = "cap-" + uuid.uuid4().hex[:8]
+    key = tmp_path / f"{app}.pem"
+    daemon.ok("app", "create", "--app-id", app)
+    daemon.ok("live-update", "generate-signing-key", "--app-id", app, "--public", key)
+    daemon.ok("live-update", "create-channel", "--app-id", app, "--name", "production")
+    (www / "index.html").write_text(app)
+    made = daemon.ok(
+        *("publish", "--app-id", app, "--build-dir", www, "--channel", "production"),
+        *("--storage", daemon.folder / "store", "--public-url", f"https://{HOST}/artifacts"),
+    )
+    return app, key, daemon.folder / "store" / app / f"{made['sha256']}.zip"
+
+
+def test_a_whole_update(https, device, www, tmp_path):
+    app, key, _ = release(https, tmp_path, www)
+
+    answers, page = device(app, key, "sync", "reload", "getCurrentBundle")
+
+    assert answers[0]["nextBundleId"] == answers[2]["bundleId"]
+    for path in www.rglob("*"):
+        if path.is_file():
+            assert (Path(page) / path.relative_to(www)).read_bytes() == path.read_bytes()
+    again, _ = device(app, key, "sync")
+    assert again[0].get("nextBundleId") is None
+
+
+def test_a_tampered_zip_is_refused(https, device, www, tmp_path):
+    app, key, bundle = release(https, tmp_path, www)
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(content)
+
+    answers, page = device(app, key, "sync")
+
+    assert answers == [{"rejected": "Signature verification failed."}]
+    assert page == "public"
+
+
+def test_another_apps_bundle_is_refused(https, device, www, tmp_path):
+    mine, key, bundle = release(https, tmp_path, www)
+    _, _, other = release(https, tmp_path, www)
+    bundle.write_bytes(other.read_bytes())
+
+    answers, page = device(mine, key, "sync")
+
+    assert answers == [{"rejected": "Signature verification failed."}]
+    assert page == "public"
+
+
+def test_another_key_in_the_binary_refuses_the_signature(https, device, www, tmp_path):
+    app, _, _ = release(https, tmp_path, www)
+    _, other_key, _ = release(https, tmp_path, www)
+
+    answers, page = device(app, other_key, "sync")
+
+    assert answers == [{"rejected": "Signature verification failed."}]
+    assert page == "public"
+
+
+def test_a_release_without_a_signature_for_the_plugin_is_refused(https, device, www, tmp_path):
+    _, key, _ = release(https, tmp_path, www)
+    app = "bare-" + uuid.uuid4().hex[:8]
+    https.ok("app", "create", "--app-id", app)
+    https.ok("live-update", "create-channel", "--app-id", app, "--name", "production")
+    https.ok(
+        *("publish", "--app-id", app, "--build-dir", www, "--channel", "production"),
+        *("--storage", https.folder / "store", "--public-url", f"https://{HOST}/artifacts"),
+    )
+
+    answers, page = device(app, key, "sync")
+
+    assert answers == [{"rejected": "Bundle does not contain a signature."}]
+    assert page == "public"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE signed_releases SET receipt = replace(receipt, 'capawesome', 'capaweSome')",
+        "UPDATE releases SET counter = 7",
+        "UPDATE channels SET log_index = 0",
+        "UPDATE log_leaves SET leaf = replace(leaf, '\"deploy\"', '\"refusal\"')",
+        "UPDATE log_head SET note = replace(note, 'a', 'b')",
+    ],
+)
+def test_a_changed_row_reaches_no_device(https, device, www, tmp_path, change):
+    app, key, _ = release(https, tmp_path, www)
+    database = sqlite3.connect(https.data / "privyseal.db", isolation_level=None)
+    table = change.split()[1]
+    database.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}")
+    where = "" if table.startswith("log_") else f" WHERE app = '{app}'"
+    try:
+        database.execute(change + where)
+        answers, page = device(app, key, "sync")
+    finally:
+        database.execute(f"DELETE FROM {table}")
+        database.execute(f"INSERT INTO {table} SELECT * FROM kept")
+        database.close()
+    assert answers[0].get("nextBundleId") is None
+    assert page == "public"
+    answers, _ = device(app, key, "sync")
+    assert answers[0]["nextBundleId"]
