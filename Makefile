@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-long check format proto lock clean
+.PHONY: demo test test-long bench check format proto lock clean
 
 .venv/ready: requirements/dev.txt pyproject.toml
 	sh .ci/system-packages python
@@ -22,6 +22,10 @@ test: .venv/ready
 test-long: .venv/ready
 	sh .ci/system-packages interop
 	$(BIN)/python -m pytest -m long --timeout 3600
+
+bench: .venv/ready
+	sh .ci/system-packages interop
+	$(BIN)/python tests/bench/bench.py
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -1,0 +1,252 @@
+"""`make bench`: rates and ratios of one run, as a table and as build/bench.json.
+
+Every rate of a daemon stands beside what its parts can do on this machine in the same run:
+the raw signing rate of pyca on all cores, and the rate of a bare grpcio server with TLS
+whose handler does nothing, under the same load generator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import grpc
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from privyseal.v1 import app_service_pb2 as app_pb
+from privyseal.v1 import app_service_pb2_grpc as app_grpc
+from privyseal.v1 import key_service_pb2 as key_pb
+from privyseal.v1 import key_service_pb2_grpc as key_grpc
+from privyseal.v1 import signing_service_pb2 as pb
+from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
+from privyseal.v1 import types_pb2
+
+from tests.conftest import Daemon, free_port
+
+SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
+ALGORITHMS = ("RSA_2048", "RSA_3072", "P256", "ED25519")
+
+
+def sign_raw(algorithm: str, seconds: float) -> float:
+    from privyseald.keyholder.keystore import LoadedKey, _new_private_key
+    from privyseald.model.schemes import Algorithm
+
+    key = LoadedKey(_new_private_key(Algorithm(algorithm.lower().replace("_", "-"))))._private
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
+
+    if algorithm.startswith("RSA"):
+        arguments = (padding.PKCS1v15(), hashes.SHA256())
+    else:
+        arguments = (ec.ECDSA(hashes.SHA256()),) if algorithm == "P256" else ()
+    done, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(20):
+            key.sign(b"m" * 64, *arguments)
+        done += 20
+    return done / seconds
+
+
+def raw_rate(algorithm: str) -> float:
+    cores = os.cpu_count() or 1
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        return sum(pool.starmap(sign_raw, [(algorithm, SECONDS / 2)] * cores))
+
+
+async def null_server(port: int, data: Path) -> None:
+    class Null(signing_grpc.SigningServiceServicer):
+        async def SignRelease(self, request, context):  # noqa: N802
+            return pb.SignReleaseResponse()
+
+    server = grpc.aio.server()
+    signing_grpc.add_SigningServiceServicer_to_server(Null(), server)
+    pair = ((data / "tls/server.key").read_bytes(), (data / "tls/server.pem").read_bytes())
+    credentials = grpc.ssl_server_credentials(
+        [pair], (data / "tls/ca.pem").read_bytes(), require_client_auth=True
+    )
+    server.add_secure_port(f"127.0.0.1:{port}", credentials)
+    await server.start()
+    await server.wait_for_termination(300)
+
+
+def channel(data: Path, port: int) -> grpc.aio.Channel:
+    admin = data / "admin"
+    parts = ("ca.pem", "client.key", "client.pem")
+    credentials = grpc.ssl_channel_credentials(*((admin / part).read_bytes() for part in parts))
+    return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials)
+
+
+def request(app: str) -> pb.SignReleaseRequest:
+    return pb.SignReleaseRequest(
+        parent=f"apps/{app}",
+        version=uuid.uuid4().hex,
+        bundle_sha256=os.urandom(32),
+        bundle_length=1,
+        manifest_sha256=b"m" * 32,
+        request_id=str(uuid.uuid4()),
+    )
+
+
+async def rate(data: Path, port: int, app: str, callers: int) -> tuple[float, float, float]:
+    """Return calls per second, and the 50th and 99th percentile in milliseconds."""
+    async with channel(data, port) as to:
+        stub = signing_grpc.SigningServiceStub(to)
+        await stub.SignRelease(request(app), wait_for_ready=True, timeout=20)
+        took: list[float] = []
+        end = time.perf_counter() + SECONDS
+
+        async def call() -> None:
+            while (start := time.perf_counter()) < end:
+                await stub.SignRelease(request(app))
+                took.append(time.perf_counter() - start)
+
+        start = time.perf_counter()
+        await asyncio.gather(*(call() for _ in range(callers)))
+        elapsed = time.perf_counter() - start
+    took.sort()
+    return len(took) / elapsed, took[len(took) // 2] * 1e3, took[len(took) * 99 // 100] * 1e3
+
+
+async def make_app(data: Path, port: int, algorithm: str) -> str:
+    app = algorithm.lower().replace("_", "-")
+    rsa = algorithm.startswith("RSA")
+    async with channel(data, port) as to:
+        await app_grpc.AppServiceStub(to).CreateApp(
+            app_pb.CreateAppRequest(
+                app_id=app,
+                statement_algorithm="ALGORITHM_ED25519" if rsa else f"ALGORITHM_{algorithm}",
+                request_id=str(uuid.uuid4()),
+            )
+        )
+        if rsa:
+            await key_grpc.KeyServiceStub(to).CreateKey(
+                key_pb.CreateKeyRequest(
+                    parent=f"apps/{app}",
+                    scheme=types_pb2.SCHEME_CAPAWESOME_V1,
+                    algorithm=f"ALGORITHM_{algorithm}",
+                    request_id=str(uuid.uuid4()),
+                )
+            )
+    return app
+
+
+async def signing(results: dict) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        daemon = Daemon(Path(scratch) / "data")
+        daemon.init()
+        daemon.start()
+        null_port = free_port()
+        null = subprocess.Popen(  # noqa: ASYNC220 - before any load
+            [sys.executable, __file__, "null", str(null_port), daemon.data]
+        )
+        try:
+            for callers in (1, 16, 64):
+                calls, p50, p99 = await rate(daemon.data, null_port, "x", callers)
+                row = {"what": "null RPC", "callers": callers, "per_s": calls}
+                results["signing"].append({**row, "p50_ms": p50, "p99_ms": p99})
+            null.kill()
+            idle = {r["callers"]: r["per_s"] for r in results["signing"]}
+            for algorithm in ALGORITHMS:
+                raw = raw_rate(algorithm)
+                app = await make_app(daemon.data, daemon.ports[1], algorithm)
+                for callers in (1, 16, 64):
+                    calls, p50, p99 = await rate(daemon.data, daemon.ports[1], app, callers)
+                    results["signing"].append(
+                        {
+                            "what": algorithm,
+                            "callers": callers,
+                            "per_s": calls,
+                            "p50_ms": p50,
+                            "p99_ms": p99,
+                            "raw_per_s": raw,
+                            "of_raw": calls / raw,
+                            "of_null": calls / idle[callers],
+                        }
+                    )
+        finally:
+            null.kill()
+            null.wait()
+            daemon.stop()
+
+
+def peak(command: list) -> tuple[float, float]:
+    """Return seconds and peak memory in MB of a command."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return time.perf_counter() - start, usage.ru_maxrss / 1000
+
+
+def bundling(results: dict) -> None:
+    from tests.interop.conftest import package
+
+    source = package("monaco-editor-0.57.0") / "min"
+    with tempfile.TemporaryDirectory() as scratch:
+        www = Path(scratch) / "www"
+        copies = max(1, int(float(os.environ.get("BENCH_TREE_MB", "500")) / 25.5))
+        for number in range(copies):
+            subprocess.run(["cp", "-r", source, www if number == 0 else www / f"copy{number}"])
+        (www / "index.html").write_text("x")
+        size = sum(p.stat().st_size for p in www.rglob("*") if p.is_file())
+        ours, theirs = Path(scratch) / "ours.zip", Path(scratch) / "theirs.zip"
+        flags = ["--build-dir", www, "--output-path", ours, "--source-maps"]
+        command = [sys.executable, "-m", "privyseal", "live-update", "bundle-artifact", *flags]
+        took, memory = peak(command)
+        os.chdir(www)
+        zip_took, _ = peak(["zip", "-q", "-6", "-r", theirs, "."])
+        os.chdir("/")
+        results["bundling"] = {
+            "tree_mb": size / 1e6,
+            "mb_per_s": size / 1e6 / took,
+            "zip_mb_per_s": size / 1e6 / zip_took,
+            "times_zip": zip_took / took,
+            "size_of_zip": ours.stat().st_size / theirs.stat().st_size,
+            "peak_mb": memory,
+        }
+
+
+def start_up(results: dict) -> None:
+    def median(*command: str) -> float:
+        return sorted(peak([sys.executable, *command])[0] for _ in range(15))[7]
+
+    bare, ours = median("-c", "pass"), median("-m", "privyseal", "--version")
+    results["start_up"] = {"bare_ms": bare * 1e3, "ours_ms": ours * 1e3, "times": ours / bare}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["null"]:
+        uvloop.run(null_server(int(sys.argv[2]), Path(sys.argv[3])))
+        return
+    target = Path(__file__).resolve().parents[2] / "build/bench.json"
+    results: dict = {"signing": []}
+    uvloop.run(signing(results))
+    start_up(results)
+    bundling(results)
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(results, indent=2) + "\n")
+    print(
+        f"{'':<10}{'callers':>8}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'of raw':>8}{'of null':>9}"
+    )
+    for row in results["signing"]:
+        shares = [f"{row[k]:>8.0%}" if k in row else f"{'':>8}" for k in ("of_raw", "of_null")]
+        print(
+            f"{row['what']:<10}{row['callers']:>8}{row['per_s']:>9.0f}{row['p50_ms']:>9.1f}"
+            f"{row['p99_ms']:>9.1f}{shares[0]} {shares[1]}"
+        )
+    for part in ("bundling", "start_up"):
+        print(part, {name: round(value, 3) for name, value in results[part].items()})
+
+
+if __name__ == "__main__":
+    main()
