@@ -28,6 +28,9 @@ from privyseald.model.records import (
 )
 from privyseald.model.schemes import Algorithm, KeyVersionState, Scheme
 
+REVISION = "privyseal revision"
+"""Where a transaction keeps the revision it has read, in its connection's info."""
+
 
 class _Part:
     def __init__(self, connection: Connection) -> None:
@@ -38,6 +41,7 @@ class _Part:
 
     def _touch(self) -> None:
         """Raise the revision: whoever was authorised before asks again."""
+        self._db.info.pop(REVISION, None)
         where = schema.state.c.name == "revision"
         self._db.execute(update(schema.state).where(where).values(number=schema.state.c.number + 1))
 

@@ -27,6 +27,7 @@ from sqlalchemy.pool import QueuePool
 
 from privyseald.adapters import schema
 from privyseald.adapters.repositories import (
+    REVISION,
     SqlAccess,
     SqlApps,
     SqlChannels,
@@ -67,10 +68,19 @@ class SqlTransaction(SqlView):
 
     def __init__(self, connection: Connection, now: int, size: int, max_group: int) -> None:
         super().__init__(connection)
+        connection.info.pop(REVISION, None)
         self.leaves: list[bytes] = []
         self.first = size
         self._now = now
         self._room = max_group * 32
+
+    @property
+    def revision(self) -> int:
+        """The revision; read once, and again when an act has raised it."""
+        known = self.connection.info.get(REVISION)
+        if known is None:
+            known = self.connection.info[REVISION] = super().revision
+        return int(known)
 
     def record(self, act: dict[str, Json]) -> int:
         """Append a leaf and return the index it gets."""
@@ -212,6 +222,7 @@ class SqlStore:
                 savepoint.commit()
             except Exception as error:  # noqa: BLE001 - an act's error is its caller's alone
                 savepoint.rollback()
+                connection.info.pop(REVISION, None)
                 del transaction.leaves[kept:]
                 outcomes.append(_as_domain_error(error, self._log))
         growth = self._grow(connection, head.size, transaction.leaves, now)

@@ -72,6 +72,7 @@ class Access:
         self._store = store
         self._clock = clock
         self._callers: dict[str, tuple[int, Caller]] = {}
+        self._revision = 0
 
     async def by_token(self, text: str) -> Caller:
         """Return the caller a token stands for. Raises Unauthenticated."""
@@ -103,12 +104,21 @@ class Access:
         cached = self._callers.get(at)
         if cached is not None and 0 <= now - cached[0] < _CACHE_SECONDS:
             known = cached[1]
+            if known.revision < self._revision:
+                return await self._fresh(at, query)
             if not known.expires_at or now < known.expires_at:
                 return known
+        return await self._fresh(at, query)
+
+    def saw(self, revision: int) -> None:
+        """Note the revision that a commit saw; callers known as of an older one are read again."""
+        self._revision = revision
+
+    async def _fresh(self, at: str, query: Callable[[View], Caller]) -> Caller:
         caller: Caller = await self._store.read(query)
         if len(self._callers) >= _CACHE_MAX:
             self._callers.clear()
-        self._callers[at] = (now, caller)
+        self._callers[at] = (self._clock(), caller)
         return caller
 
     async def authorise(self, caller: Caller, action: Action, app: str) -> None:

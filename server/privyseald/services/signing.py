@@ -91,6 +91,7 @@ class Signing:
         )
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
+            self._access.saw(tx.revision)
             authorise_again(tx, caller, Action.RELEASE_SIGN, app, now)
             existing = tx.releases.signed(app, version=wanted.version)
             if existing is not None:
@@ -130,7 +131,8 @@ class Signing:
     ) -> tuple[int, tuple[KeyVersionRecord, ...]]:
         """Return the versions that sign for an app, the statement's first."""
         cached = self._keys.get(app)
-        if cached is not None and cached[0] == caller.revision:
+        # The commit checks again; a newer choice than the caller's grants is no worse.
+        if cached is not None and cached[0] >= caller.revision:
             return cached
 
         def query(view: View) -> tuple[int, tuple[KeyVersionRecord, ...], int]:
