@@ -228,3 +228,18 @@ def test_no_credential_and_a_wrong_ca(daemon, app, tmp_path):
     assert "cannot reach" in nobody.err
     for result in (cut, wrong, nobody):
         assert result.err.count("\n") == 1
+
+
+def test_one_version_asked_for_at_once_is_signed_once(admin, app):
+    request = sign_request(app)
+    calls = [
+        admin.signing.SignRelease.future(sign_request(app, version=request.version))
+        for _ in range(20)
+    ]
+    receipts = set()
+    for call in calls:
+        try:
+            receipts.add(call.result().receipt)
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - one of two outcomes
+    assert receipts == {admin.signing.SignRelease(request).receipt}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from typing import Any
 
 from privyseal.verify.statement import NativeRange
@@ -154,9 +154,16 @@ def _ranges_from_text(text: str) -> tuple[NativeRange, ...]:
 
 
 class SqlReleases(_Part):
-    """Signed and registered releases."""
+    """Signed and registered releases; what was signed is written when `flush` is called."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._pending: dict[tuple[str, str], SignedRecord] = {}
 
     def signed(self, app: str, *, version: str = "", counter: int = 0) -> SignedRecord | None:
+        pending = self._pending.get((app, version))
+        if pending is not None:
+            return pending
         t = schema.signed
         which = t.c.version == version if version else t.c.counter == counter
         rows = self._rows(select(t).where(t.c.app == app, which))
@@ -167,19 +174,23 @@ class SqlReleases(_Part):
         return self._db.execute(select(func.max(t.c.counter)).where(t.c.app == app)).scalar() or 0
 
     def add_signed(self, record: SignedRecord) -> None:
-        try:
-            self._db.execute(
-                insert(schema.signed), {f.name: getattr(record, f.name) for f in fields(record)}
-            )
-        except IntegrityError as error:
-            raise Unavailable(
-                "another replica took this release counter; try again", reason="COUNTER_TAKEN"
-            ) from error
+        self._pending[record.app, record.version] = record
 
     def set_receipt(self, app: str, version: str, receipt: bytes) -> None:
-        t = schema.signed
-        where = (t.c.app == app) & (t.c.version == version)
-        self._db.execute(update(t).where(where).values(receipt=receipt))
+        self._pending[app, version] = replace(self._pending[app, version], receipt=receipt)
+
+    def flush(self) -> None:
+        """Write what was signed. Raises Unavailable if a counter was taken meanwhile."""
+        if not self._pending:
+            return
+        rows = [asdict(record) for record in self._pending.values()]
+        self._pending.clear()
+        try:
+            self._db.execute(insert(schema.signed), rows)
+        except IntegrityError as error:
+            raise Unavailable(
+                "another replica took a release counter; try again", reason="COUNTER_TAKEN"
+            ) from error
 
     def get(self, app: str, counter: int) -> ReleaseRecord | None:
         found = self.list(app, counter + 1, 1)

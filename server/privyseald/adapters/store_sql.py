@@ -230,11 +230,14 @@ class SqlStore:
         if transaction.leaves:
             note = self._seal(connection, growth, loop)
         sealed = SealedGroup(transaction, growth, note)
+        answers: list[dict[str, Any]] = []
         for position, waiting in enumerate(group):
             if callable(outcomes[position]):
-                outcomes[position] = self._finish(
-                    connection, waiting, outcomes[position], sealed, now
-                )
+                value = outcomes[position](sealed)
+                outcomes[position] = _answer(waiting.request, value, now, answers)
+        transaction.releases.flush()
+        if answers:
+            connection.execute(insert(schema.answers), answers)
         self._frontier = (growth.size, growth.frontier())
         return outcomes
 
@@ -271,31 +274,6 @@ class SqlStore:
                 return bytes(row.answer)
         return waiting.act(transaction)
 
-    def _finish(
-        self,
-        connection: Connection,
-        waiting: _Waiting,
-        make: Callable[[SealedGroup], Any],
-        sealed: SealedGroup,
-        now: int,
-    ) -> bytes:
-        value = make(sealed)
-        request = waiting.request
-        if request is None:
-            return value if isinstance(value, bytes) else b""
-        answer = request.encode(value)
-        connection.execute(
-            insert(schema.answers),
-            {
-                "principal": request.principal,
-                "request_id": request.id,
-                "digest": request.digest,
-                "answer": answer,
-                "created_at": now,
-            },
-        )
-        return answer
-
     def _grow(
         self, connection: Connection, size: int, leaves: list[bytes], now: int
     ) -> merkle.Growth:
@@ -315,6 +293,23 @@ class SqlStore:
             [{"level": n[0], "idx": n[1], "hash": h} for n, h in growth.added.items()],
         )
         return growth
+
+
+def _answer(request: Request | None, value: Any, now: int, answers: list[dict[str, Any]]) -> bytes:
+    """Return the encoded answer to an act, and note the row that keeps it."""
+    if request is None:
+        return value if isinstance(value, bytes) else b""
+    answer = request.encode(value)
+    answers.append(
+        {
+            "principal": request.principal,
+            "request_id": request.id,
+            "digest": request.digest,
+            "answer": answer,
+            "created_at": now,
+        }
+    )
+    return answer
 
 
 def _take(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:

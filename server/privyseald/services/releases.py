@@ -63,7 +63,7 @@ class Releases:
             authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
             require_app(tx, app)
             signed = tx.releases.signed(app, version=version)
-            if signed is None:
+            if signed is None or not signed.receipt:
                 raise FailedPrecondition(
                     f"version {version} of apps/{app} was never signed; sign it first, "
                     "`privyseal publish` does both",

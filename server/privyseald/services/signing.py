@@ -191,6 +191,9 @@ def _same(existing: SignedRecord, content: bytes) -> SignedRelease:
             reason="VERSION_SIGNED",
             field="version",
         )
+    if not existing.receipt:
+        # It is in the same group commit: its receipt exists once that is sealed.
+        raise Unavailable("this version is being signed right now; try again", reason="IN_PROGRESS")
     return SignedRelease(existing.receipt, existing.counter)
 
 
