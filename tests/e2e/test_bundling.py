@@ -17,6 +17,7 @@ def test_the_zip_holds_the_tree_and_its_manifest(www, tmp_path):
     (www / "big.bin").write_bytes(os.urandom(3 << 20) + b"a" * (2 << 20))
     bundle = write_bundle(www, tmp_path / "bundle.zip")
 
+    with zipfile.ZipFile(bundle.path) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
         manifest = json.loads(archive.read("pro-manifest.json"))
