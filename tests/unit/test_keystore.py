@@ -113,3 +113,12 @@ def test_the_keyholder_itself_refuses_what_it_must_not_sign():
     ):
         assert response.id == 7
         assert response.failure.kind == pb.Failure.KIND_REFUSED
+
+
+def test_no_caller_can_create_the_app_that_the_logs_key_belongs_to():
+    from privyseald.keyholder.worker import LOG_APP
+    from privyseald.model import fields
+    from privyseald.model.errors import InvalidArgument
+
+    with pytest.raises(InvalidArgument):
+        fields.app_id(LOG_APP)

@@ -21,8 +21,8 @@ from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.fields import MAX_BUNDLE
 from privyseald.model.schemes import ALGORITHMS, Algorithm, KeyIdentity, Scheme
 
-LOG_APP = "privyseal.log"
-"""The app that the log's own key belongs to; no caller can create it."""
+LOG_APP = "_log"
+"""The app that the log's own key belongs to; the underscore keeps callers from creating it."""
 
 
 class RefusedError(Exception):
