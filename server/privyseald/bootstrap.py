@@ -32,16 +32,20 @@ from privyseal.v1 import (
     signing_service_pb2_grpc,
 )
 from privyseal.verify.keys import load_public_key, public_key_sha256
+from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
 from sqlalchemy import insert, select
 
 from privyseald.adapters import pki, schema
-from privyseald.adapters.store_sql import SqlStore, make_engine, migrate
+from privyseald.adapters.sql_engine import make_engine, migrate
+from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import Settings
 from privyseald.gateway.app import create_gateway
 from privyseald.keyholder.keystore import KEK_SIZE
+from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.keyholder.worker import LOG_APP
+from privyseald.model.errors import Unavailable
 from privyseald.model.policy import Grant, Role
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
 from privyseald.rpc import servicers
@@ -97,22 +101,23 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     await pool.start()
     try:
         made = await pool.generate(log_key_identity())
-        verifier = _verifier(settings, made.public_key)
-        origin = settings.log_origin
-        start = Checkpoint(origin, 0, bytes.fromhex(_EMPTY_ROOT))
-        signature = await pool.sign_checkpoint(start, made.wrapped)
-        note = format_note(start.text(), origin, verifier.public_key, signature)
     finally:
         await pool.stop()
+    verifier = _verifier(settings, made.public_key)
+    origin = settings.log_origin
+    start = Checkpoint(origin, 0, EMPTY_ROOT)
+    log_keyholder = LogKeyholder(data / "kek", made.wrapped)
+    try:
+        signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
+    finally:
+        log_keyholder.stop()
+    note = format_note(start.text(), origin, verifier.public_key, signature)
     # In the order in which `serve` needs them: the directory is complete with the last.
     pki.write_private(data / "log.key", made.wrapped.blob)
     (data / "log.spki").write_bytes(made.public_key)
     (data / "log.vkey").write_text(verifier.vkey() + "\n")
     await asyncio.to_thread(migrate, settings.database_url, lambda _: note, origin)
     await asyncio.to_thread(_first_admin, settings)
-
-
-_EMPTY_ROOT = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def issue_client(settings: Settings, name: str, folder: Path) -> None:
@@ -158,7 +163,8 @@ class Daemon:
         data = settings.data
         spki = (data / "log.spki").read_bytes()
         digest = public_key_sha256(load_public_key(spki))
-        self._log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
+        log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
+        self.log_keyholder = LogKeyholder(data / "kek", log_key)
         self.verifier = _verifier(settings, spki)
         self.keyholder = KeyholderPool(data / "kek", settings.keyholder_count)
         self.store = SqlStore(
@@ -188,6 +194,10 @@ class Daemon:
         """
         settings = self._settings
         await self.keyholder.start()
+        try:
+            await asyncio.to_thread(self.log_keyholder.start)
+        except (OSError, ValueError):
+            raise Unavailable("the log's keyholder could not start", reason="LOG_DOWN") from None
         head = (await self.store.read(lambda view: view.log.head())).note
         await asyncio.to_thread(migrate, settings.database_url, lambda _: head, settings.log_origin)
         tls = settings.data / "tls"
@@ -218,9 +228,10 @@ class Daemon:
             await self._gateway_task
         await self.store.close()
         await self.keyholder.stop()
+        await asyncio.to_thread(self.log_keyholder.stop)
 
-    async def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
-        signature = await self.keyholder.sign_checkpoint(checkpoint, self._log_key)
+    def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
+        signature = self.log_keyholder.sign_checkpoint(checkpoint)
         return format_note(
             checkpoint.text(), checkpoint.origin, self.verifier.public_key, signature
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from privyseal.verify.canonical import Json
-from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import NativeRange, Statement
 
 from privyseald.model.policy import Grant
@@ -40,10 +39,6 @@ class Keyholder(Protocol):
         Returns the statement's payload, then the statement's signature followed by one per
         scheme key. Raises Unavailable, FailedPrecondition.
         """
-        ...
-
-    async def sign_checkpoint(self, checkpoint: Checkpoint, key: WrappedKey) -> bytes:
-        """Sign a checkpoint: the raw Ed25519 signature over its text. Raises Unavailable."""
         ...
 
 
@@ -131,7 +126,7 @@ class Releases(Protocol):
         ...
 
     def add_signed(self, record: SignedRecord) -> None:
-        """Add it. Raises Unavailable if its counter was taken meanwhile."""
+        """Add it. Raises CounterTakenError if its counter was taken meanwhile."""
         ...
 
     def set_receipt(self, app: str, version: str, receipt: bytes) -> None:
@@ -273,6 +268,15 @@ class Request:
     encode: Callable[[Any], bytes]
 
 
+@dataclass(frozen=True)
+class Signing:
+    """What a signing act will look up, so that a group of them is looked up at once."""
+
+    app: str
+    version: str
+    counter: int
+
+
 Act = Callable[[Transaction], Callable[[Sealed], Any]]
 """Checks and writes inside a transaction; what it returns makes the answer, once sealed."""
 
@@ -280,7 +284,9 @@ Act = Callable[[Transaction], Callable[[Sealed], Any]]
 class Store(Protocol):
     """State and log, committed together."""
 
-    async def commit(self, act: Act, request: Request | None = None) -> bytes:
+    async def commit(
+        self, act: Act, request: Request | None = None, signing: Signing | None = None
+    ) -> bytes:
         """Run an act in a transaction, with others, and return its encoded answer.
 
         When this returns, what the act wrote and the leaves it made are on disk and the

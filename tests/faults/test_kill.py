@@ -107,7 +107,9 @@ def test_a_killed_keyholder_comes_back_and_the_daemon_stays(tmp_path):
 def test_no_private_key_outside_the_keyholder(tmp_path):
     """A canary: the key's own secret bytes, looked for wherever they must not be."""
     from cryptography.hazmat.primitives import serialization
-    from privyseald.adapters.store_sql import SqlView, make_engine
+    from privyseald.adapters.repositories import Db
+    from privyseald.adapters.sql_engine import make_engine
+    from privyseald.adapters.sql_transaction import SqlView
     from privyseald.keyholder.keystore import SoftwareKeystore
 
     daemon = Daemon(tmp_path / "data")
@@ -128,7 +130,7 @@ def test_no_private_key_outside_the_keyholder(tmp_path):
     engine = make_engine(f"sqlite:///{daemon.data / 'privyseal.db'}")
     canaries = [(daemon.data / "kek").read_bytes()]
     with engine.connect() as connection:
-        for key in SqlView(connection).keys.list("app"):
+        for key in SqlView(Db(connection)).keys.list("app"):
             private = keystore.open(key.versions[0].wrapped)._private
             if hasattr(private, "private_bytes_raw"):
                 canaries.append(private.private_bytes_raw())

@@ -138,16 +138,7 @@ def verify_receipt(
     if value.get("mediaType") != MEDIA_TYPE:
         raise VerificationError("file is not a Privyseal receipt of version 1")
     try:
-        signatures = tuple(
-            SchemeSignature(
-                scheme=str(s["scheme"]),
-                algorithm=str(s["algorithm"]),
-                key_version=str(s["keyVersion"]),
-                public_key=base64.b64decode(s["publicKey"], validate=True),
-                signature=base64.b64decode(s["signature"], validate=True),
-            )
-            for s in value["signatures"]
-        )
+        signatures = _signatures(value)
         leaf = base64.b64decode(value["log"]["leaf"], validate=True)
         index = value["log"]["index"]
         proof = [base64.b64decode(h, validate=True) for h in value["log"]["proof"]]
@@ -181,6 +172,28 @@ def verify_receipt(
     for signature in signatures:
         _verify_scheme(signature, statement, payload)
     return Receipt(statement, signatures, act, index, checkpoint)
+
+
+def _signatures(value: dict[str, Any]) -> tuple[SchemeSignature, ...]:
+    return tuple(
+        SchemeSignature(
+            scheme=str(s["scheme"]),
+            algorithm=str(s["algorithm"]),
+            key_version=str(s["keyVersion"]),
+            public_key=base64.b64decode(s["publicKey"], validate=True),
+            signature=base64.b64decode(s["signature"], validate=True),
+        )
+        for s in value["signatures"]
+    )
+
+
+def receipt_parts(data: bytes) -> tuple[bytes, tuple[SchemeSignature, ...]]:
+    """Return the statement's payload and the signatures of a receipt, without verifying it.
+
+    For who made the receipt; who received it calls `verify_receipt`.
+    """
+    value = parse_object(data, "receipt")
+    return base64.b64decode(value["statement"]["payload"]), _signatures(value)
 
 
 def signature_act(

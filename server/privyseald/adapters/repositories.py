@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from privyseal.verify.statement import NativeRange
-from sqlalchemy import Connection, Select, delete, func, insert, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Select,
+    UpdateBase,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from privyseald.adapters import schema
-from privyseald.model.errors import Unavailable
+from privyseald.model.errors import CounterTakenError
 from privyseald.model.fields import ALL_APPS
 from privyseald.model.policy import Grant, Role
 from privyseald.model.records import (
@@ -27,23 +37,70 @@ from privyseald.model.records import (
     TokenRecord,
 )
 from privyseald.model.schemes import Algorithm, KeyVersionState, Scheme
+from privyseald.ports import Signing
 
-REVISION = "privyseal revision"
-"""Where a transaction keeps the revision it has read, in its connection's info."""
+
+class Db:
+    """A connection in a transaction.
+
+    Args:
+        connection: The connection.
+        before_write: Called before each write of an act; nothing is called if absent.
+    """
+
+    def __init__(
+        self, connection: Connection, before_write: Callable[[], None] | None = None
+    ) -> None:
+        self._connection = connection
+        self._before_write = before_write
+        self._revision: int | None = None
+
+    def execute(self, query: Select[Any]) -> CursorResult[Any]:
+        """Run a query."""
+        return self._connection.execute(query)
+
+    def write(self, statement: UpdateBase, values: Any = None) -> None:
+        """Run a statement that changes something."""
+        if self._before_write is not None:
+            self._before_write()
+        self._connection.execute(statement, values)
+
+    def revision(self) -> int:
+        """Return the revision; read once, and again when it was raised."""
+        if self._revision is None:
+            where = schema.state.c.name == "revision"
+            query = select(schema.state.c.number).where(where)
+            self._revision = int(self._connection.execute(query).scalar_one())
+        return self._revision
+
+    def raise_revision(self) -> None:
+        """Raise the revision: whoever was authorised before asks again."""
+        where = schema.state.c.name == "revision"
+        self.write(update(schema.state).where(where).values(number=schema.state.c.number + 1))
+        self._revision = None
+
+    def forget_revision(self) -> None:
+        """Read the revision again when it is next asked for."""
+        self._revision = None
+
+
+def both_in(
+    first: ColumnElement[Any], second: ColumnElement[Any], pairs: Collection[tuple[Any, Any]]
+) -> ColumnElement[bool]:
+    """Return a condition that holds for all of some pairs of values, and for few others.
+
+    The caller leaves out the others. SQLite finds no index for a list of row values, and
+    reads the whole table; for two lists it uses the index over both columns.
+    """
+    return first.in_({a for a, _ in pairs}) & second.in_({b for _, b in pairs})
 
 
 class _Part:
-    def __init__(self, connection: Connection) -> None:
-        self._db = connection
+    def __init__(self, db: Db) -> None:
+        self._db = db
 
     def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in self._db.execute(query)]  # noqa: SLF001 - SQLAlchemy's documented accessor
-
-    def _touch(self) -> None:
-        """Raise the revision: whoever was authorised before asks again."""
-        self._db.info.pop(REVISION, None)
-        where = schema.state.c.name == "revision"
-        self._db.execute(update(schema.state).where(where).values(number=schema.state.c.number + 1))
 
 
 class SqlApps(_Part):
@@ -54,7 +111,7 @@ class SqlApps(_Part):
         return AppRecord(**rows[0]) if rows else None
 
     def add(self, record: AppRecord) -> None:
-        self._db.execute(insert(schema.apps), asdict(record))
+        self._db.write(insert(schema.apps), asdict(record))
 
     def list(self, after: str, limit: int) -> list[AppRecord]:
         query = select(schema.apps).where(schema.apps.c.id > after)
@@ -89,7 +146,7 @@ class SqlKeys(_Part):
         ]
 
     def add(self, record: KeyRecord) -> None:
-        self._db.execute(
+        self._db.write(
             insert(schema.keys),
             {
                 "app": record.app,
@@ -99,14 +156,14 @@ class SqlKeys(_Part):
                 "created_at": record.created_at,
             },
         )
-        self._db.execute(insert(schema.key_versions), [asdict(v) for v in record.versions])
-        self._touch()
+        self._db.write(insert(schema.key_versions), [asdict(v) for v in record.versions])
+        self._db.raise_revision()
 
     def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
         t = schema.key_versions
         where = (t.c.app == version.app) & (t.c.key == version.key)
-        self._db.execute(update(t).where(where, t.c.version == version.version).values(state=state))
-        self._touch()
+        self._db.write(update(t).where(where, t.c.version == version.version).values(state=state))
+        self._db.raise_revision()
 
 
 class SqlAccess(_Part):
@@ -121,9 +178,9 @@ class SqlAccess(_Part):
         return [TokenRecord(**row) for row in self._rows(query)]
 
     def put_token(self, record: TokenRecord) -> None:
-        self._db.execute(delete(schema.tokens).where(schema.tokens.c.id == record.id))
-        self._db.execute(insert(schema.tokens), asdict(record))
-        self._touch()
+        self._db.write(delete(schema.tokens).where(schema.tokens.c.id == record.id))
+        self._db.write(insert(schema.tokens), asdict(record))
+        self._db.raise_revision()
 
     def grants(self, *, principal: str = "", app: str = "", grant_id: str = "") -> list[Grant]:
         t = schema.grants
@@ -137,12 +194,12 @@ class SqlAccess(_Part):
         return [Grant(**{**row, "role": Role(row["role"])}) for row in self._rows(query)]
 
     def add_grant(self, grant: Grant) -> None:
-        self._db.execute(insert(schema.grants), asdict(grant))
-        self._touch()
+        self._db.write(insert(schema.grants), asdict(grant))
+        self._db.raise_revision()
 
     def remove_grant(self, grant_id: str) -> None:
-        self._db.execute(delete(schema.grants).where(schema.grants.c.id == grant_id))
-        self._touch()
+        self._db.write(delete(schema.grants).where(schema.grants.c.id == grant_id))
+        self._db.raise_revision()
 
 
 def _ranges_to_text(ranges: Sequence[NativeRange]) -> str:
@@ -156,14 +213,43 @@ def _ranges_from_text(text: str) -> tuple[NativeRange, ...]:
 class SqlReleases(_Part):
     """Signed and registered releases; what was signed is written when `flush` is called."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, db: Db) -> None:
+        super().__init__(db)
         self._pending: dict[tuple[str, str], SignedRecord] = {}
+        self._begun: list[tuple[str, str]] = []
+        self._looked_up: dict[tuple[str, str], SignedRecord | None] = {}
+        self._taken: set[tuple[str, int]] = set()
+
+    def look_up(self, signings: Iterable[Signing]) -> None:
+        """Read at once what `signed` and `add_signed` will need for some signings."""
+        t = schema.signed
+        wanted = list(signings)
+        if not wanted:
+            return
+        versions = {(s.app, s.version) for s in wanted}
+        self._looked_up = dict.fromkeys(versions)
+        for row in self._rows(select(t).where(both_in(t.c.app, t.c.version, versions))):
+            self._looked_up[row["app"], row["version"]] = SignedRecord(**row)
+        counters = {(s.app, s.counter) for s in wanted}
+        query = select(t.c.app, t.c.counter).where(both_in(t.c.app, t.c.counter, counters))
+        self._taken = {(row.app, row.counter) for row in self._db.execute(query)}
+
+    def begin_act(self) -> None:
+        """Forget what `undo_act` could undo."""
+        self._begun.clear()
+
+    def undo_act(self) -> None:
+        """Undo what was added since `begin_act`."""
+        for at in self._begun:
+            self._taken.discard((at[0], self._pending.pop(at).counter))
+        self._begun.clear()
 
     def signed(self, app: str, *, version: str = "", counter: int = 0) -> SignedRecord | None:
         pending = self._pending.get((app, version))
         if pending is not None:
             return pending
+        if (app, version) in self._looked_up:
+            return self._looked_up[app, version]
         t = schema.signed
         which = t.c.version == version if version else t.c.counter == counter
         rows = self._rows(select(t).where(t.c.app == app, which))
@@ -174,23 +260,21 @@ class SqlReleases(_Part):
         return self._db.execute(select(func.max(t.c.counter)).where(t.c.app == app)).scalar() or 0
 
     def add_signed(self, record: SignedRecord) -> None:
+        if (record.app, record.counter) in self._taken:
+            raise CounterTakenError
+        self._taken.add((record.app, record.counter))
         self._pending[record.app, record.version] = record
+        self._begun.append((record.app, record.version))
 
     def set_receipt(self, app: str, version: str, receipt: bytes) -> None:
         self._pending[app, version] = replace(self._pending[app, version], receipt=receipt)
 
-    def flush(self) -> None:
-        """Write what was signed. Raises Unavailable if a counter was taken meanwhile."""
-        if not self._pending:
-            return
-        rows = [asdict(record) for record in self._pending.values()]
-        self._pending.clear()
-        try:
-            self._db.execute(insert(schema.signed), rows)
-        except IntegrityError as error:
-            raise Unavailable(
-                "another replica took a release counter; try again", reason="COUNTER_TAKEN"
-            ) from error
+    def flush(self, connection: Connection) -> None:
+        """Write what was signed; an act's savepoint has no part in it."""
+        if self._pending:
+            rows = [vars(record) for record in self._pending.values()]
+            connection.execute(insert(schema.signed), rows)
+            self._pending.clear()
 
     def get(self, app: str, counter: int) -> ReleaseRecord | None:
         found = self.list(app, counter + 1, 1)
@@ -200,7 +284,7 @@ class SqlReleases(_Part):
         row = asdict(record)
         row["signed_ranges"] = _ranges_to_text(record.signed_ranges)
         row["ranges"] = _ranges_to_text(record.ranges)
-        self._db.execute(insert(schema.releases), row)
+        self._db.write(insert(schema.releases), row)
 
     def list(self, app: str, below: int, limit: int) -> list[ReleaseRecord]:
         t = schema.releases
@@ -214,7 +298,7 @@ class SqlReleases(_Part):
 
     def set_ranges(self, app: str, counter: int, ranges: tuple[NativeRange, ...]) -> None:
         t = schema.releases
-        self._db.execute(
+        self._db.write(
             update(t)
             .where(t.c.app == app, t.c.counter == counter)
             .values(ranges=_ranges_to_text(ranges))
@@ -232,16 +316,16 @@ class SqlChannels(_Part):
         return [ChannelRecord(**row) for row in self._rows(query)]
 
     def add(self, record: ChannelRecord) -> None:
-        self._db.execute(insert(schema.channels), asdict(record))
+        self._db.write(insert(schema.channels), asdict(record))
 
     def remove(self, app: str, channel: str) -> None:
         t = schema.channels
-        self._db.execute(delete(t).where(t.c.app == app, t.c.id == channel))
+        self._db.write(delete(t).where(t.c.app == app, t.c.id == channel))
 
     def deploy(self, record: DeploymentRecord) -> None:
         t = schema.channels
-        self._db.execute(insert(schema.deployments), asdict(record))
-        self._db.execute(
+        self._db.write(insert(schema.deployments), asdict(record))
+        self._db.write(
             update(t)
             .where(t.c.app == record.app, t.c.id == record.channel)
             .values(counter=record.counter, log_index=record.log_index)
@@ -267,7 +351,7 @@ class SqlLog(_Part):
         unique = sorted(set(wanted))
         for start in range(0, len(unique), 200):
             some = unique[start : start + 200]
-            for row in self._db.execute(select(t).where(tuple_(t.c.level, t.c.idx).in_(some))):
+            for row in self._db.execute(select(t).where(both_in(t.c.level, t.c.idx, some))):
                 found[row.level, row.idx] = row.hash
         return found
 

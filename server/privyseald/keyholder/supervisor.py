@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast
 
 import structlog
-from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import Statement
 
 from privyseald.keyholder import wire
@@ -26,6 +25,20 @@ MAX_WAITING = 4096
 
 def _gone() -> Unavailable:
     return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
+
+
+def command(link: socket.socket, kek_file: Path) -> list[str]:
+    """Return the command line of a keyholder process; nothing in it is secret."""
+    return [
+        *(sys.executable, "-m", "privyseald.keyholder.worker"),
+        *(str(link.fileno()), str(kek_file)),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a keyholder process: what finding its code takes."""
+    wanted = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in wanted if name in os.environ}
 
 
 class _Link(asyncio.Protocol):
@@ -143,16 +156,6 @@ class KeyholderPool:
         signed = (await self._call(pb.Request(sign_release=call))).signed_release
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
 
-    async def sign_checkpoint(self, checkpoint: Checkpoint, key: WrappedKey) -> bytes:
-        """Sign a checkpoint; see `Keyholder`."""
-        call = pb.SignCheckpoint(
-            key=wire.key_to_wire(key),
-            origin=checkpoint.origin,
-            size=checkpoint.size,
-            root=checkpoint.root,
-        )
-        return (await self._call(pb.Request(sign_checkpoint=call))).signed_checkpoint.signature
-
     @property
     def serving(self) -> bool:
         """Whether any process can answer."""
@@ -202,17 +205,9 @@ class KeyholderPool:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "privyseald.keyholder.worker",
-                str(theirs.fileno()),
-                str(self._kek_file),
+                *command(theirs, self._kek_file),
                 pass_fds=(theirs.fileno(),),
-                env={
-                    k: os.environ[k]
-                    for k in ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
-                    if k in os.environ
-                },
+                env=environment(),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         self.pids[slot] = process.pid

@@ -65,3 +65,12 @@ class OutOfRange(DomainError):  # noqa: N818 - named as the status it becomes
 
 class Unavailable(DomainError):  # noqa: N818 - named as the status it becomes
     """Cannot be done now; the same call may succeed later."""
+
+
+class CounterTakenError(Unavailable):
+    """Another replica took the release counter; signing again takes the next."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another replica took the release counter; try again", reason="COUNTER_TAKEN"
+        )

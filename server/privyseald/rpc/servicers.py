@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -20,7 +20,6 @@ from privyseal.v1 import release_service_pb2_grpc as release_grpc
 from privyseal.v1 import signing_service_pb2 as signing_pb
 from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
 from privyseal.v1 import types_pb2
-from privyseal.verify.canonical import parse_object
 from privyseal.verify.keys import spki_pem
 from privyseal.verify.statement import Statement
 
@@ -184,21 +183,19 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
 
 
 def _signed(signed: SignedRelease) -> signing_pb.SignReleaseResponse:
-    receipt = parse_object(signed.receipt, "receipt")
-    leaf = parse_object(base64.b64decode(receipt["log"]["leaf"]), "leaf")
     return signing_pb.SignReleaseResponse(
         signatures=[
             types_pb2.Signature(
-                key_version=s["keyVersion"],
-                scheme=convert.scheme_to_wire(s["scheme"]),
-                algorithm=convert.algorithm_to_wire(s["algorithm"]),
-                signature=base64.b64decode(s["signature"]),
-                public_key_sha256=bytes.fromhex(told["publicKeySha256"]),
+                key_version=s.key_version,
+                scheme=convert.scheme_to_wire(s.scheme),
+                algorithm=convert.algorithm_to_wire(s.algorithm),
+                signature=s.signature,
+                public_key_sha256=hashlib.sha256(s.public_key).digest(),
                 reason="primary",
             )
-            for s, told in zip(receipt["signatures"], leaf["signatures"], strict=True)
+            for s in signed.signatures
         ],
-        statement=base64.b64decode(receipt["statement"]["payload"]),
+        statement=signed.statement,
         receipt=signed.receipt,
         counter=signed.counter,
     )

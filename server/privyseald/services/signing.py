@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from privyseal.verify.canonical import Json, canonical
-from privyseal.verify.receipt import SchemeSignature, build_receipt, signature_act
+from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_parts, signature_act
 from privyseal.verify.statement import Statement
 
+from privyseald import ports
 from privyseald.model import fields
 from privyseald.model.errors import (
     AlreadyExists,
+    CounterTakenError,
     DomainError,
     FailedPrecondition,
     NotFound,
@@ -37,10 +39,12 @@ class _KeysChangedError(DomainError):
 
 @dataclass(frozen=True)
 class SignedRelease:
-    """The answer: the receipt, and the versions that signed."""
+    """The answer: the receipt, and what is in it."""
 
     receipt: bytes
     counter: int
+    statement: bytes
+    signatures: tuple[SchemeSignature, ...]
 
 
 class Signing:
@@ -71,7 +75,7 @@ class Signing:
         for _ in range(_TRIES):
             try:
                 return await self._sign_once(caller, request, wanted)
-            except _KeysChangedError:
+            except (_KeysChangedError, CounterTakenError):
                 self._keys.pop(app, None)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
@@ -115,12 +119,14 @@ class Signing:
                     checkpoint=sealed.checkpoint,
                 )
                 tx.releases.set_receipt(app, wanted.version, receipt)
-                return SignedRelease(receipt, counter)
+                return SignedRelease(receipt, counter, payload, signatures)
 
             return finish
 
         try:
-            return await self._store.commit(act, request)
+            return await self._store.commit(
+                act, request, ports.Signing(app, wanted.version, counter)
+            )
         except DomainError:
             # Whatever another replica changed is read again before the next signature.
             self._keys.pop(app, None)
@@ -194,7 +200,8 @@ def _same(existing: SignedRecord, content: bytes) -> SignedRelease:
     if not existing.receipt:
         # It is in the same group commit: its receipt exists once that is sealed.
         raise Unavailable("this version is being signed right now; try again", reason="IN_PROGRESS")
-    return SignedRelease(existing.receipt, existing.counter)
+    statement, signatures = receipt_parts(existing.receipt)
+    return SignedRelease(existing.receipt, existing.counter, statement, signatures)
 
 
 def _check(wanted: Statement) -> None:

@@ -1,0 +1,120 @@
+"""The keyholder process that signs checkpoints, one call at a time.
+
+The log's key has a process of its own: a checkpoint, which every commit waits for, never
+queues behind the signatures of releases, and a device that hangs on an app's key does not
+stop the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import structlog
+from privyseal.verify.note import Checkpoint
+
+from privyseald.keyholder import wire
+from privyseald.keyholder.supervisor import command, environment
+from privyseald.keyholder.v1 import keyholder_pb2 as pb
+from privyseald.model.errors import Unavailable
+from privyseald.model.schemes import WrappedKey
+
+START_LIMIT = 30.0
+_TRIES = 2
+
+
+class LogKeyholder:
+    """Signs checkpoints, blocking; for one thread. A process that died is replaced.
+
+    Args:
+        kek_file: Where the key-encryption key is; only the keyholder reads it.
+        key: The log's key, wrapped.
+        call_limit: Seconds after which a call that does not end costs the process its life.
+    """
+
+    def __init__(self, kek_file: Path, key: WrappedKey, call_limit: float = 10.0) -> None:
+        self._kek_file = kek_file
+        self._key = wire.key_to_wire(key)
+        self._call_limit = call_limit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None
+        self._buffer = bytearray()
+        self._log = structlog.get_logger("keyholder")
+
+    def sign_checkpoint(self, checkpoint: Checkpoint) -> bytes:
+        """Return the raw Ed25519 signature (64 bytes) over a checkpoint's text.
+
+        Raises:
+            Unavailable: If the process cannot be started or does not answer.
+        """
+        call = pb.SignCheckpoint(
+            key=self._key, origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root
+        )
+        request = wire.frame(pb.Request(id=1, sign_checkpoint=call).SerializeToString())
+        for _ in range(_TRIES):
+            try:
+                response = self._ask(request)
+            except (OSError, ValueError) as error:
+                self._log.warning("log keyholder failed", error=type(error).__name__)
+                self.stop()
+                continue
+            if response.WhichOneof("result") != "signed_checkpoint":
+                self._log.error("log keyholder refused", message=response.failure.message)
+                break
+            return response.signed_checkpoint.signature
+        raise Unavailable("the log cannot be signed now; try again", reason="LOG_DOWN")
+
+    def start(self) -> None:
+        """Start the process, if it does not run. Raises OSError, ValueError."""
+        if self._link is not None:
+            return
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
+                command(theirs, self._kek_file),
+                pass_fds=(theirs.fileno(),),
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+            )
+        self._link = ours
+        ready = self._receive(START_LIMIT)
+        self._log.info(
+            "log keyholder ready", pid=self._process.pid, not_confined_by=ready.failure.message
+        )
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._buffer.clear()
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _ask(self, request: bytes) -> pb.Response:
+        self.start()
+        if self._link is None:
+            raise ConnectionError
+        self._link.settimeout(self._call_limit)
+        self._link.sendall(request)
+        return self._receive(self._call_limit)
+
+    def _receive(self, limit: float) -> pb.Response:
+        if self._link is None:
+            raise ConnectionError
+        deadline = time.monotonic() + limit
+        while True:
+            messages = wire.unframe(self._buffer)
+            if messages:
+                return pb.Response.FromString(messages[0])
+            self._link.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = self._link.recv(65536)
+            if not chunk:
+                raise ConnectionError
+            self._buffer += chunk
