@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -56,6 +57,7 @@ from privyseald.services.releases import Releases
 from privyseald.services.signing import Signing
 
 MAX_MESSAGE = 1 << 20
+GC_THRESHOLD = (20_000, 20, 20)
 ADMIN = "admin"
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -317,6 +319,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(settings)
     await daemon.start()
+    # What was made so far lives as long as the process: the collector need not look at it.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
     log.info(
         "serving",
         tokens=settings.listen_tokens,

@@ -88,7 +88,7 @@ def serve(data: Path) -> None:
     settings = _settings(data)
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
-    sys.setswitchinterval(0.0005)  # the store's thread must not hold up the loop for long
+    sys.setswitchinterval(0.002)  # the store's thread must not hold up the loop for long
     try:
         uvloop.run(bootstrap.serve(settings))
     except (OSError, DomainError) as error:

@@ -15,6 +15,7 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from dataclasses import replace
+from typing import cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -60,8 +61,7 @@ class LoadedKey:
         private, public = self._private, self._public
         if isinstance(private, ed25519.Ed25519PrivateKey):
             signature = private.sign(message)
-            private_public = private.public_key()
-            private_public.verify(signature, message)
+            cast("ed25519.Ed25519PublicKey", public).verify(signature, message)
             return signature
         if isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey):
             return self.sign_rsa_digest(hashlib.sha256(message).digest())

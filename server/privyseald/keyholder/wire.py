@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 from privyseal.v1 import types_pb2
@@ -77,8 +78,9 @@ def identity_from_wire(message: pb.KeyIdentity) -> KeyIdentity:
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def key_to_wire(key: WrappedKey) -> pb.WrappedKey:
-    """Return the wrapped key as a message."""
+    """Return the wrapped key as a message, which nobody changes."""
     return pb.WrappedKey(identity=identity_to_wire(key.identity), blob=key.blob)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 
 from privyseal.verify.statement import NativeRange
 
@@ -16,6 +15,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _NATIVE = re.compile(r"[0-9]+(\.[0-9]+){0,4}([-+][A-Za-z0-9.-]+)?")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _PRINCIPAL = re.compile(r"(token|certificate):[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URL = re.compile(r"(https?|file)://[^\s\x00-\x20\x7f]+")
 MAX_BUNDLE = 2**32 - 2
 ALL_APPS = "-"
@@ -74,6 +74,9 @@ def parts(name: str, field: str, *collections: str) -> tuple[str, ...]:
 
 def app_name(name: str, field: str) -> str:
     """Return the id in apps/{app}."""
+    app = name[5:]
+    if name.startswith("apps/") and _APP.fullmatch(app):
+        return app
     return parts(name, field, "apps")[0]
 
 
@@ -96,14 +99,9 @@ def principal(value: str) -> str:
 
 def request_id(value: str) -> str:
     """Return a request id: a UUID in its usual form."""
-    try:
-        if str(uuid.UUID(value)) != value.lower():
-            raise ValueError
-    except ValueError:
-        raise InvalidArgument(
-            "request_id", "must be a UUID; make a new one for each new request"
-        ) from None
-    return value.lower()
+    return _match(
+        _UUID, "request_id", value, "must be a UUID; make a new one for each new request"
+    ).lower()
 
 
 def digest(value: bytes, field: str) -> bytes:

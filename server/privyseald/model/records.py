@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from privyseal.verify.statement import NativeRange
 
@@ -33,12 +34,12 @@ class KeyVersionRecord:
     blob: bytes
     created_at: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         """apps/{app}/keys/{key}/versions/{n}."""
         return f"apps/{self.app}/keys/{self.key}/versions/{self.version}"
 
-    @property
+    @cached_property
     def wrapped(self) -> WrappedKey:
         """What the keyholder needs."""
         identity = KeyIdentity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,6 +32,7 @@ def _number(prefix: str, value: str) -> str:
     return f"{prefix}_{value.upper().replace('-', '_')}"
 
 
+@functools.cache
 def scheme_to_wire(scheme: str) -> pb.Scheme.ValueType:
     """Return the enum value of a scheme."""
     return pb.Scheme.Value(_number("SCHEME", scheme))
@@ -44,6 +46,7 @@ def scheme(value: pb.Scheme.ValueType) -> Scheme:
     raise InvalidArgument("scheme", "must be one this daemon knows")
 
 
+@functools.cache
 def algorithm_to_wire(algorithm: str) -> pb.Algorithm.ValueType:
     """Return the enum value of an algorithm."""
     return pb.Algorithm.Value(_number("ALGORITHM", algorithm))
