@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import struct
-import zlib
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from zlib_ng import zlib_ng
 
@@ -28,7 +28,10 @@ from privyseal.errors import BuildError
 
 PIECE = 1 << 20
 WINDOW = 32 * 1024
-LEVEL = 6
+AHEAD = 8
+"""Pieces of a file that are in memory at one time."""
+LEVEL = 5
+"""zlib-ng's level 5 is within 2 % of the size of zlib's 6, at nearly three times its speed."""
 _DOS_DATE = (1 << 5) | 1  # 1980-01-01, the zero of zip
 _UTF8_FLAG = 0x800
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -82,7 +85,7 @@ def _piece(before: bytes, data: bytes, *, last: bool) -> bytes:
 
 def _digest(digests: _Digests, data: bytes) -> None:
     digests.size += len(data)
-    digests.crc = zlib.crc32(data, digests.crc)
+    digests.crc = zlib_ng.crc32(data, digests.crc)
     for one in digests.hashes:
         one.update(data)
 
@@ -156,7 +159,7 @@ class _Writer:
 
 def _pieces(file: SourceFile) -> Iterator[bytes]:
     """Read a file piece by piece; raises BuildError if it changes meanwhile."""
-    with file.path.open("rb") as source:
+    with file.path.open("rb", buffering=WINDOW) as source:
         seen = 0
         while data := source.read(PIECE):
             seen += len(data)
@@ -169,17 +172,70 @@ def _pieces(file: SourceFile) -> Iterator[bytes]:
         )
 
 
+class _Pool:
+    """Compresses on all cores; digests in one thread more, so that pieces keep their order."""
+
+    def __init__(self) -> None:
+        self._compressors = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._digester = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._compressors.shutdown(cancel_futures=True)
+        self._digester.shutdown(cancel_futures=True)
+
+    def compress(self, before: bytes, data: bytes, *, last: bool) -> Future[bytes]:
+        return self._compressors.submit(_piece, before, data, last=last)
+
+    def digest(self, digests: _Digests, data: bytes) -> Future[None]:
+        return self._digester.submit(_digest, digests, data)
+
+    def whole(self, digests: _Digests, data: bytes, *, store: bool) -> Future[bytes]:
+        """Digest and compress a file of one piece, in one task."""
+
+        def task() -> bytes:
+            _digest(digests, data)
+            return data if store else _piece(b"", data, last=True)
+
+        return self._compressors.submit(task)
+
+
 @dataclass
 class _Job:
+    """A file on its way: what is known of it, and its parts, of which old ones are on disk."""
+
     file: SourceFile
+    store: bool
     digests: _Digests
-    parts: list[Future[bytes]]
-    method: int
+    digested: Future[None] | None = None
+    parts: deque[Future[bytes]] = field(default_factory=deque)
+    spool: BinaryIO | None = None
+    spooled: int = 0
 
+    def add(self, part: Future[bytes], folder: Path) -> None:
+        """Take a part; beyond some, the oldest goes to disk, so that memory is bounded."""
+        self.parts.append(part)
+        if len(self.parts) > AHEAD:
+            if self.spool is None:
+                self.spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed when read
+            self.spooled += self.spool.write(self.parts.popleft().result())
 
-def _spool(job: _Job) -> tuple[list[bytes], int]:
-    parts = [part.result() for part in job.parts]
-    return parts, sum(len(part) for part in parts)
+    def finish(self) -> tuple[int, Iterator[bytes]]:
+        """Return the packed size and the parts, when all of it is compressed and digested."""
+        if self.digested is not None:
+            self.digested.result()
+        rest = [part.result() for part in self.parts]
+        return self.spooled + sum(map(len, rest)), self._read(rest)
+
+    def _read(self, rest: list[bytes]) -> Iterator[bytes]:
+        if self.spool is not None:
+            with self.spool as spool:
+                spool.seek(0)
+                while data := spool.read(PIECE):
+                    yield data
+        yield from rest
 
 
 def write_bundle(
@@ -204,9 +260,9 @@ def write_bundle(
     scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with scratch.open("wb", buffering=PIECE) as file, _Pool() as pool:
             writer = _Writer(file)
-            entries = _write_files(tree.files, writer, pool, progress)
+            entries = _write_files(tree.files, writer, pool, target.parent, progress)
             manifest = manifest_of(entries)
             digests = _new_digests()
             _digest(digests, manifest)
@@ -237,7 +293,8 @@ def write_bundle(
 def _write_files(
     files: tuple[SourceFile, ...],
     writer: _Writer,
-    pool: ThreadPoolExecutor,
+    pool: _Pool,
+    folder: Path,
     progress: Callable[[int, int], None],
 ) -> list[tuple[str, _Digests]]:
     """Compress ahead of writing, a bounded number of bytes at a time."""
@@ -248,39 +305,41 @@ def _write_files(
     def drain() -> None:
         nonlocal waiting, done
         job = ahead.popleft()
-        parts, packed = _spool(job)
-        writer.add(job.file.name, job.digests, packed, iter(parts), job.method)
-        waiting -= job.digests.size
-        done += job.digests.size
+        packed, parts = job.finish()
+        writer.add(job.file.name, job.digests, packed, parts, 0 if job.store else 8)
+        waiting -= job.file.size
+        done += job.file.size
         progress(done, total)
 
     for file in files:
         while ahead and waiting + file.size > 24 * PIECE:
             drain()
-        job = _start(file, pool)
+        job = _start(file, pool, folder)
         entries.append((file.name, job.digests))
         ahead.append(job)
-        waiting += job.digests.size
+        waiting += file.size
     while ahead:
         drain()
     return entries
 
 
-def _start(file: SourceFile, pool: ThreadPoolExecutor) -> _Job:
-    digests = _new_digests()
-    stored = file.size == 0 or file.path.suffix.lower() in _STORED
-    parts: list[Future[bytes]] = []
+def _start(file: SourceFile, pool: _Pool, folder: Path) -> _Job:
+    store = file.size == 0 or file.path.suffix.lower() in _STORED
+    job = _Job(file, store, _new_digests())
     before, seen = b"", 0
     for data in _pieces(file):
-        _digest(digests, data)
+        if len(data) == file.size:
+            job.add(pool.whole(job.digests, data, store=store), folder)
+            continue
+        if job.digested is not None and seen % (AHEAD * PIECE) == 0:
+            job.digested.result()  # bound what waits to be digested
+        job.digested = pool.digest(job.digests, data)
         seen += len(data)
-        if stored:
+        if store:
             part: Future[bytes] = Future()
             part.set_result(data)
         else:
-            part = pool.submit(_piece, before, data, last=seen == file.size)
+            part = pool.compress(before, data, last=seen == file.size)
             before = data[-WINDOW:]
-            if len(parts) >= 8:
-                parts[-8].result()  # bound what is read ahead of the compressors
-        parts.append(part)
-    return _Job(file, digests, parts, 0 if stored else 8)
+        job.add(part, folder)
+    return job
