@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from privyseal.errors import ClientError, UnreachableError
 
+_RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
+
 
 def _join(base: str, key: str) -> str:
     return base.rstrip("/") + "/" + quote(key)
+
+
+def check(storage: str, public_url: str) -> None:
+    """Check that devices can fetch what is uploaded.
+
+    Raises:
+        ClientError: If the storage's own URL is none that a device can use.
+    """
+    scheme = urlsplit(storage).scheme if "://" in storage else "file"
+    if scheme not in {"file", "http", "https"} and not public_url:
+        raise ClientError(
+            f"devices cannot fetch {scheme}:// addresses; give --public-url, the HTTPS address "
+            "under which the storage is published"
+        )
+
+
+def _interruptible(call: Callable[[], object]) -> None:
+    """Run a call that does not return on Ctrl-C, so that Ctrl-C ends the program at once."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            failures.append(error)
+
+    # A daemon thread: the interpreter does not wait for it when the program is interrupted.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -> str:
@@ -39,8 +76,8 @@ def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -
         if parts.scheme == "file":
             store = LocalStore(Path(unquote(parts.path)), mkdir=True)
         else:
-            store = from_url(storage)
-        obstore.put(store, key, source)
+            store = from_url(storage, retry_config=_RETRY)
+        _interruptible(lambda: obstore.put(store, key, source))
     except BaseError as error:
         first = str(error).splitlines()[0][:200]
         kind = UnreachableError if parts.scheme != "file" else ClientError

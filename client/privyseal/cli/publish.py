@@ -58,7 +58,7 @@ def publish_build(out: Output, values: dict[str, Any]) -> tuple[Any, bytes]:
     """Bundle, sign, upload and register; return the release and its receipt."""
     from privyseal.connection import load_profile
     from privyseal.errors import ClientError
-    from privyseal.storage import upload
+    from privyseal.storage import check, upload
     from privyseal.v1 import signing_service_pb2 as pb
 
     context = click.get_current_context().find_root().params
@@ -66,6 +66,8 @@ def publish_build(out: Output, values: dict[str, Any]) -> tuple[Any, bytes]:
     storage = values["storage"] or profile.storage
     if not storage:
         raise ClientError("no storage is set; use --storage or PRIVYSEAL_STORAGE")
+    public_url = values["public_url"] or profile.public_url
+    check(storage, public_url)
     app, version = values["app_id"], values["version"] or new_version()
     with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch, connect() as to:
         bundle = make_bundle(out, values["build_dir"], Path(scratch) / "bundle.zip")
@@ -83,18 +85,15 @@ def publish_build(out: Output, values: dict[str, Any]) -> tuple[Any, bytes]:
             ),
         )
         out.note("signed by " + ", ".join(s.key_version for s in signed.signatures))
-        url = _upload(values, storage, profile.public_url, bundle, upload)
+        url = _upload(values, storage, public_url, bundle, upload)
         out.note(f"uploaded to {url}")
         return register(to, app, version, url, values), signed.receipt
 
 
-def _upload(
-    values: dict[str, Any], storage: str, profile_url: str, bundle: Any, upload: Any
-) -> str:
+def _upload(values: dict[str, Any], storage: str, base: str, bundle: Any, upload: Any) -> str:
     """Upload the zip, or each file and the manifest; return the artifact's URL."""
     from privyseal.bundling.tree import MANIFEST, scan
 
-    base = values["public_url"] or profile_url
     # The digest in the name makes an object immutable: another content has another name.
     prefix = f"{values['app_id']}/{bundle.sha256.hex()}"
     if values["artifact_type"] == "zip":
