@@ -34,11 +34,11 @@ def device(daemon, client, tmp_path):
     return run
 
 
-def release(daemon, tmp_path, www):
+def release(daemon, tmp_path, www, *more):
     app = "ionic-" + uuid.uuid4().hex[:8]
     daemon.ok("app", "create", "--app-id", app)
     daemon.ok("live-update", "create-channel", "--app-id", app, "--name", "production")
-    flags = ("--storage", tmp_path / "store", "--channel", "production")
+    flags = ("--storage", tmp_path / "store", "--channel", "production", *more)
     made = daemon.ok("publish", "--app-id", app, "--build-dir", www, *flags)
     return app, Path(made["artifactUrl"].removeprefix("file://"))
 
@@ -54,9 +54,7 @@ def test_a_whole_update_then_nothing_more(daemon, device, www, tmp_path):
     assert first["answers"][0]["available"] is True
     assert first["answers"][1:] == [True, True, True]
     applied = Path(first["page"])
-    for path in www.rglob("*"):
-        if path.is_file():
-            assert (applied / path.relative_to(www)).read_bytes() == path.read_bytes()
+    same_files(www, applied)
     again = device(app, "checkForUpdate")
     assert again["page"] == str(applied)
     assert again["answers"][0]["available"] is False
@@ -79,16 +77,69 @@ def test_an_unknown_app_has_no_update(device):
     assert device("nobody", "checkForUpdate")["answers"][0]["available"] is False
 
 
-def test_a_real_build_with_thousands_of_files(daemon, device, npm_package, tmp_path):
+def test_a_manifest_artifact_is_served_file_by_file(daemon, device, www, tmp_path):
+    app, manifest = release(daemon, tmp_path, www, "--artifact-type", "manifest")
+
+    updated = device(app, *WHOLE)
+
+    assert updated["answers"][1:] == [True, True, True]
+    same_files(www, Path(updated["page"]))
+    assert manifest.name == "pro-manifest.json"
+
+
+@pytest.mark.parametrize("what", ["index.html", "pro-manifest.json"])
+def test_a_tampered_file_beside_a_manifest_is_not_served(daemon, device, www, tmp_path, what):
+    (www / "index.html").write_text(uuid.uuid4().hex)
+    app, manifest = release(daemon, tmp_path, www, "--artifact-type", "manifest")
+    content = bytearray((manifest.parent / what).read_bytes())
+    content[10] ^= 1
+    (manifest.parent / what).write_bytes(content)
+
+    refused = device(app, "checkForUpdate", "downloadUpdate")
+
+    assert "rejected" in refused["answers"][1]
+    assert refused["page"] == str(device.folder / "www")
+
+
+def same_files(www, applied):
+    files = [
+        p for p in www.rglob("*") if p.is_file() and not p.name.endswith((".js.map", ".css.map"))
+    ]
+    for path in files:
+        assert (applied / path.relative_to(www)).read_bytes() == path.read_bytes()
+    return len(files)
+
+
+@pytest.mark.parametrize(
+    ("build", "least"),
+    [
+        ("@ionic/core-9.0.5/dist", 1000),
+        ("monaco-editor-0.57.0/min", 100),
+        ("swagger-ui-dist-5.35.0/.", 10),
+    ],
+)
+def test_a_real_build(daemon, device, npm_package, tmp_path, build, least):  # noqa: PLR0917 - fixtures
     www = tmp_path / "www"
-    shutil.copytree(npm_package("@ionic/core-9.0.5") / "dist", www)
-    (www / "index.html").write_text("<script src=ionic/ionic.js></script>")
+    spec, _, folder = build.rpartition("/")
+    shutil.copytree(npm_package(spec) / folder, www)
+    if not (www / "index.html").exists():
+        (www / "index.html").write_text("<!doctype html>")
     app, _ = release(daemon, tmp_path, www)
 
     updated = device(app, *WHOLE)
 
     assert updated["answers"][1:] == [True, True, True]
-    applied = Path(updated["page"])
-    files = [p for p in www.rglob("*") if p.is_file() and p.suffix != ".map"]
-    assert len(files) > 1000
-    assert all((applied / p.relative_to(www)).read_bytes() == p.read_bytes() for p in files)
+    assert same_files(www, Path(updated["page"])) >= least
+
+
+def test_a_build_with_awkward_names_and_a_large_file(daemon, device, www, tmp_path):
+    (www / "größe 100%.txt").write_text("percent")
+    (www / "日本語").mkdir()
+    (www / "日本語/ページ.html").write_text("page")
+    (www / "assets/large.bin").write_bytes(bytes(range(256)) * (50 * 4096))
+    app, _ = release(daemon, tmp_path, www)
+
+    updated = device(app, *WHOLE)
+
+    assert updated["answers"][1:] == [True, True, True]
+    assert same_files(www, Path(updated["page"])) == 7

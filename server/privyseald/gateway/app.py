@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from privyseald.gateway import capawesome, ionic
 from privyseald.gateway.artifacts import ArtifactError, Bundles
+from privyseald.gateway.manifests import ManifestFiles
 from privyseald.gateway.resolve import Resolver
 from privyseald.model.errors import DomainError
 from privyseald.ports import Store
@@ -42,7 +43,8 @@ def create_gateway(
         cache: Where verified bundles are kept.
         artifacts: A directory to serve under /artifacts/, if any.
     """
-    resolver, bundles = Resolver(store, verifier), Bundles(cache)
+    resolver = Resolver(store, verifier)
+    sources: dict[str, ionic.Source] = {"zip": Bundles(cache), "manifest": ManifestFiles(cache)}
 
     @_guarded
     async def latest(request: Request) -> Response:
@@ -60,7 +62,7 @@ def create_gateway(
     @_guarded
     async def file(request: Request) -> Response:
         path = request.path_params
-        data = await ionic.file(resolver, bundles, path["app"], path["snapshot"], path["file"])
+        data = await ionic.file(resolver, sources, path["app"], path["snapshot"], path["file"])
         if data is None:
             return _error(404, "there is no such file in this snapshot")
         kind = mimetypes.guess_type(path["file"])[0] or "application/octet-stream"

@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -51,7 +52,7 @@ class Bundles:
         try:
             with os.fdopen(handle, "wb") as file:
                 hasher, length = hashlib.sha256(), 0
-                async for chunk in _chunks(url):
+                async for chunk in chunks(url):
                     length += len(chunk)
                     if length > statement.bundle_length:
                         raise VerificationError("artifact is longer than the signed bundle")
@@ -67,7 +68,8 @@ class Bundles:
                 os.unlink(scratch)  # noqa: PTH108 - as above
 
 
-async def _chunks(url: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - an async generator of bytes
+async def chunks(url: str) -> AsyncIterator[bytes]:
+    """Read an artifact piece by piece. Raises OSError, httpx.HTTPError."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         with Path(unquote(parts.path)).open("rb") as file:  # noqa: ASYNC230 - local disk

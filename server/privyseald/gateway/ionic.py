@@ -7,14 +7,25 @@ manifest's URL, and the manifest itself is never listed in it.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from privyseal.verify.errors import VerificationError
+from privyseal.verify.statement import Statement
 from starlette.responses import JSONResponse, Response
 
-from privyseald.gateway.artifacts import MANIFEST, Bundles
+from privyseald.gateway.artifacts import MANIFEST
 from privyseald.gateway.resolve import Resolver
 from privyseald.model.native import NativeVersion
+
+
+class Source(Protocol):
+    """Reads files of an artifact that it verified."""
+
+    async def read(self, statement: Statement, url: str, name: str) -> bytes | None:
+        """Return a file, or None. Raises VerificationError, ArtifactError."""
+        ...
+
 
 NOTHING = {"available": False, "compatible": False, "partial": False}
 
@@ -28,7 +39,7 @@ async def check_device(
         raise ValueError("device or channel_name is missing")  # noqa: TRY004 - a bad request
     native = NativeVersion(str(device.get("platform", "")), str(device.get("binary_version", "")))
     served = await resolver.channel(app, channel, native)
-    if served is None or served.release.artifact_type != "zip":
+    if served is None:
         return JSONResponse({"data": NOTHING})
     if not served.compatible:
         return JSONResponse({"data": {**NOTHING, "incompatibleUpdateAvailable": True}})
@@ -50,14 +61,22 @@ async def check_device(
 
 
 async def file(
-    resolver: Resolver, bundles: Bundles, app: str, snapshot: str, name: str
+    resolver: Resolver, sources: Mapping[str, Source], app: str, snapshot: str, name: str
 ) -> bytes | None:
-    """Return a file of a snapshot out of its verified bundle, or None."""
+    """Return a file of a snapshot, or None.
+
+    Args:
+        resolver: Finds the release.
+        sources: Where files are read from and verified, by artifact type.
+        app: The app's id.
+        snapshot: The snapshot's id, as `check_device` gave it.
+        name: The file's name in the bundle.
+    """
     served = await resolver.snapshot(app, snapshot)
-    if served is None or served.release.artifact_type != "zip":
+    if served is None:
         return None
-    statement = served.receipt.statement
-    data = await bundles.read(statement, served.release.artifact_url, name)
+    source = sources[served.release.artifact_type]
+    data = await source.read(served.receipt.statement, served.release.artifact_url, name)
     if name == MANIFEST and data is None:
         raise VerificationError("bundle has no manifest")
     return data
