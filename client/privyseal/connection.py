@@ -162,6 +162,8 @@ class Connection:
 
     def _unreachable(self, details: str) -> str:
         server = self._profile.server
+        if "certificate has expired" in details or "not yet valid" in details:
+            return f"the certificate of {server} has expired or is not valid yet; renew it there"
         if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
             return (
                 f"{server} has a certificate that the CA in use did not issue; check PRIVYSEAL_CA"

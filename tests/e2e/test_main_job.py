@@ -4,13 +4,17 @@ import hashlib
 import json
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
 from privyseal.connection import Connection, load_profile
 from privyseal.v1 import signing_service_pb2 as signing_pb
+from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
 
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 AS_DEVICE = "channelName=production&platform=0&appVersionName=1.0.0&appVersionCode=1"
 
 
@@ -243,3 +247,53 @@ def test_one_version_asked_for_at_once_is_signed_once(admin, app):
         except grpc.RpcError as error:
             assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - one of two outcomes
     assert receipts == {admin.signing.SignRelease(request).receipt}
+
+
+def test_an_expired_client_certificate_is_named(daemon, app, tmp_path):
+    from privyseald.adapters import pki
+
+    tls = daemon.data / "tls"
+    certificate, key = pki.issue(tls, common_name="late", hosts=[], days=1, now=LONG_AGO)
+    (tmp_path / "late.pem").write_bytes(certificate)
+    (tmp_path / "late.key").write_bytes(key)
+    files = {
+        "PRIVYSEAL_CERTIFICATE": str(tmp_path / "late.pem"),
+        "PRIVYSEAL_KEY": str(tmp_path / "late.key"),
+    }
+    result = daemon.run("live-update", "list-channels", "--app-id", app, **files)
+
+    assert result.code == 1
+    assert "expired on" in result.err
+    assert result.err.count("\n") == 1
+    # The daemon does not rely on the client's own look at the date.
+    parts = ((tls / "ca.pem").read_bytes(), key, certificate)
+    with grpc.secure_channel(
+        f"127.0.0.1:{daemon.ports[1]}", grpc.ssl_channel_credentials(*parts)
+    ) as channel:
+        stub = signing_grpc.SigningServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.SignRelease(sign_request(app), timeout=10)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_an_expired_server_certificate_is_named(daemon, app, tmp_path):
+    from privyseald.adapters import pki
+
+    tls = daemon.data / "tls"
+    certificate, key = pki.issue(
+        tls, common_name="privyseald", hosts=["127.0.0.1"], days=1, now=LONG_AGO
+    )
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        port = server.add_secure_port(
+            "127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)])
+        )
+        server.start()
+        try:
+            listing = ("live-update", "list-channels", "--app-id", app)
+            result = daemon.run("--server", f"127.0.0.1:{port}", *listing)
+        finally:
+            server.stop(None).wait()
+    assert result.code == 3
+    assert "expired" in result.err
+    assert result.err.count("\n") == 1

@@ -1,0 +1,68 @@
+"""The README's guide, run word by word in an empty directory."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(heading):
+    """Return the shell blocks under a heading of the README."""
+    text = (ROOT / "README.md").read_text()
+    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_five_minutes_by_hand(tmp_path):
+    shutil.copytree(ROOT / "deploy/demo/www", tmp_path / "deploy/demo/www")
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PRIVYSEALD_LISTEN_TOKENS": f"127.0.0.1:{free_port()}",
+        "PRIVYSEALD_LISTEN_CERTIFICATES": f"127.0.0.1:{free_port()}",
+        "PRIVYSEALD_GATEWAY": f"127.0.0.1:{free_port()}",
+    }
+    guide = blocks("Five minutes by hand")
+    assert len(guide) == 2
+    shell = subprocess.Popen(
+        ["bash", "-eu", "-c", "\n".join(guide)],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert shell.wait(60) == 0, os.read(shell.stdout.fileno(), 65536).decode()
+        assert (tmp_path / "receipt.json").exists()
+        assert (tmp_path / "statement.pem").exists()
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+        shell.stdout.close()
+
+
+def test_each_command_shows_an_example_in_its_help():
+    """Every verb has help with an example, and the example is one of the program's words."""
+    listing = [sys.executable, "-m", "privyseal"]
+    top = subprocess.run([*listing, "--help"], capture_output=True, text=True, check=True).stdout
+    for verb in commands_in(top):
+        text = subprocess.run([*listing, verb, "--help"], capture_output=True, text=True).stdout
+        for sub in commands_in(text) or [""]:
+            words = [verb, *([sub] if sub else [])]
+            shown = subprocess.run([*listing, *words, "--help"], capture_output=True, text=True)
+            assert shown.returncode == 0
+            assert "Example: privyseal " + " ".join(words) in " ".join(shown.stdout.split())
+
+
+def commands_in(text):
+    if "Commands:" not in text:
+        return []
+    return re.findall(r"^  ([a-z-]+) ", text.split("Commands:")[1], re.MULTILINE)
