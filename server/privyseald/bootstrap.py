@@ -49,7 +49,12 @@ from privyseald.keyholder.worker import LOG_APP
 from privyseald.model.errors import Unavailable
 from privyseald.model.policy import Grant, Role
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
-from privyseald.rpc import servicers
+from privyseald.rpc.access_servicer import AccessServicer
+from privyseald.rpc.app_servicer import AppServicer
+from privyseald.rpc.key_servicer import KeyServicer
+from privyseald.rpc.log_servicer import LogServicer
+from privyseald.rpc.release_servicer import ReleaseServicer
+from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
 from privyseald.services.audit import Audit
 from privyseald.services.keys import Keys
@@ -241,24 +246,18 @@ class Daemon:
     def _add_services(self, server: grpc.aio.Server) -> None:
         access, keys, signing = self._access, self._keys, self._signing
         releases, audit = self._releases, self._audit
-        app_service_pb2_grpc.add_AppServiceServicer_to_server(
-            servicers.AppServicer(access, keys), server
-        )
-        key_service_pb2_grpc.add_KeyServiceServicer_to_server(
-            servicers.KeyServicer(access, keys), server
-        )
+        app_service_pb2_grpc.add_AppServiceServicer_to_server(AppServicer(access, keys), server)
+        key_service_pb2_grpc.add_KeyServiceServicer_to_server(KeyServicer(access, keys), server)
         signing_service_pb2_grpc.add_SigningServiceServicer_to_server(
-            servicers.SigningServicer(access, signing), server
+            SigningServicer(access, signing), server
         )
         release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(
-            servicers.ReleaseServicer(access, releases), server
+            ReleaseServicer(access, releases), server
         )
         log_service_pb2_grpc.add_LogServiceServicer_to_server(
-            servicers.LogServicer(access, audit, self.verifier.vkey()), server
+            LogServicer(access, audit, self.verifier.vkey()), server
         )
-        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
-            servicers.AccessServicer(access), server
-        )
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(access), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [
             module.DESCRIPTOR.services_by_name[service].full_name
