@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import uuid
 from pathlib import Path
@@ -126,6 +128,7 @@ def test_no_private_key_outside_the_keyholder(tmp_path):
     stop.wait(1)
     stop.set()
     caller.join()
+    places = {"client memory": client_memory(daemon)}
     keystore = SoftwareKeystore((daemon.data / "kek").read_bytes())
     engine = make_engine(f"sqlite:///{daemon.data / 'privyseal.db'}")
     canaries = [(daemon.data / "kek").read_bytes()]
@@ -150,17 +153,47 @@ def test_no_private_key_outside_the_keyholder(tmp_path):
     assert len(canaries) == 9
     assert len(received) > 10
 
-    places = {"api memory": memory(daemon.process.pid), "answers": b"".join(received)}
+    places["api memory"] = memory(daemon.process.pid)
+    places["answers"] = b"".join(received)
     for path in daemon.data.rglob("*"):
         if path.is_file() and path.name != "kek":
             places[path.name] = path.read_bytes()
-    assert b"apps/app/keys/statement-v1" in places["api memory"], (
-        "the search must find what is there"
-    )
+    for place in ("api memory", "client memory"):
+        found = b"apps/app/keys/statement-v1" in places[place]
+        assert found, "the search must find what is there"
     for place, content in places.items():
         for canary in canaries:
             assert canary not in content, f"private key material in {place}"
     assert daemon.stop() == 0
+
+
+CLIENT = """
+import os, sys, uuid
+from privyseal.connection import Connection, load_profile
+from privyseal.v1 import key_service_pb2, signing_service_pb2 as pb
+with Connection(load_profile(sys.argv[1])) as to:
+    request = pb.SignReleaseRequest(
+        parent="apps/app", version=uuid.uuid4().hex, bundle_sha256=os.urandom(32),
+        bundle_length=1, manifest_sha256=os.urandom(32),
+    )
+    signed = to.call(to.signing.SignRelease, request)
+    keys = to.call(to.keys.ListKeys, key_service_pb2.ListKeysRequest(parent="apps/app"))
+    print("signed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def client_memory(daemon):
+    """Return the memory of a client that has asked for keys and a signature."""
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, str(daemon.data / "admin/profile.toml")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=daemon.client_env(),
+    )
+    with client:
+        assert client.stdout.readline() == b"signed\n"
+        return memory(client.pid)
 
 
 def memory(pid):
