@@ -270,7 +270,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Signing:
-    """What a signing act will look up, so that a group of them is looked up at once."""
+    """What a signing act will look up, so that a group of them is looked up at once.
+
+    Such an act is idempotent by itself: run again, it finds what it signed.
+    """
 
     app: str
     version: str
@@ -291,7 +294,8 @@ class Store(Protocol):
 
         When this returns, what the act wrote and the leaves it made are on disk and the
         checkpoint over them is signed. When the act raises, nothing of it is kept. An
-        answered request is answered again without running the act.
+        answered request is answered again without running the act, unless it is a signing
+        act, whose answers are kept by version.
         Raises what the act raises; AlreadyExists for a request id that was used for
         something else; Unavailable if the store or the keyholder fails.
         """

@@ -33,6 +33,8 @@ def make_engine(url: str) -> Engine:
                 "synchronous=FULL",
                 "busy_timeout=10000",
                 "foreign_keys=ON",
+                "wal_autocheckpoint=8000",
+                "cache_size=-65536",
                 "trusted_schema=OFF",
             ):
                 connection.execute(f"PRAGMA {pragma}")

@@ -99,6 +99,10 @@ class SqlTransaction(SqlView):
             )
         return known[1]
 
+    def answered(self, request: Request) -> bool:
+        """Say whether a request was answered before the group."""
+        return (request.principal, request.id) in self._answers
+
     def begin_act(self) -> None:
         """Remember where an act began."""
         self._kept = len(self.leaves)

@@ -163,7 +163,10 @@ class SqlStore:
                 outcomes.append(value if isinstance(value, bytes) else b"")
                 continue
             answer = waiting.request.encode(value)
-            answers.append(stored(waiting.request, answer, now))
+            # A signing act that is run again finds what it signed: no second copy is kept.
+            kept = b"" if waiting.signing is not None else answer
+            if not transaction.answered(waiting.request):
+                answers.append(stored(waiting.request, kept, now))
             outcomes.append(answer)
         transaction.releases.flush(connection)
         if answers:
@@ -178,7 +181,7 @@ class SqlStore:
         try:
             if waiting.request is not None:
                 answer = transaction.stored_answer(waiting.request)
-                if answer is not None:
+                if answer is not None and waiting.signing is None:
                     return answer
             finish = waiting.act(transaction)
             transaction.end_act()

@@ -85,6 +85,11 @@ class LogKeyholder:
             "log keyholder ready", pid=self._process.pid, not_confined_by=ready.failure.message
         )
 
+    @property
+    def pid(self) -> int:
+        """The process's id, 0 if none runs."""
+        return self._process.pid if self._process is not None else 0
+
     def stop(self) -> None:
         """End the process."""
         if self._link is not None:

@@ -1,0 +1,69 @@
+"""Keyholders that hang or die: the call fails in time, and the next one is served."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+from privyseal.verify.merkle import EMPTY_ROOT
+from privyseal.verify.note import Checkpoint
+from privyseald.bootstrap import log_key_identity
+from privyseald.keyholder.log_keyholder import LogKeyholder
+from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.model.errors import Unavailable
+from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
+
+IDENTITY = KeyIdentity("app", "statement-v1", 1, Scheme.STATEMENT_V1, Algorithm.ED25519)
+
+
+@pytest.fixture
+def kek(tmp_path):
+    path = tmp_path / "kek"
+    path.write_bytes(os.urandom(32))
+    path.chmod(0o600)
+    return path
+
+
+def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(kek):
+    async def scenario():
+        pool = KeyholderPool(kek, 1, call_limit=0.5)
+        await pool.start()
+        try:
+            await pool.generate(IDENTITY)
+            hung = pool.pids[0]
+            os.kill(hung, signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="restarted"):
+                await pool.generate(IDENTITY)
+            assert time.monotonic() - began < 5
+            await asyncio.sleep(1.5)  # a keyholder takes well under a second to start
+            assert (await pool.generate(IDENTITY)).public_key
+            assert pool.pids[0] != hung
+            with pytest.raises(ProcessLookupError):
+                os.kill(hung, 0)
+        finally:
+            await pool.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
+    async def make():
+        pool = KeyholderPool(kek, 1)
+        await pool.start()
+        try:
+            return await pool.generate(log_key_identity())
+        finally:
+            await pool.stop()
+
+    made = asyncio.run(make())
+    keyholder = LogKeyholder(kek, made.wrapped, call_limit=0.5)
+    checkpoint = Checkpoint("test", 0, EMPTY_ROOT)
+    try:
+        first = keyholder.sign_checkpoint(checkpoint)
+        os.kill(keyholder.pid, how)
+        assert keyholder.sign_checkpoint(checkpoint) == first
+    finally:
+        keyholder.stop()
