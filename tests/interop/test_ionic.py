@@ -1,6 +1,7 @@
 """cordova-plugin-ionic, unmodified, does a whole update against the gateway."""
 
 import json
+import os
 import shutil
 import subprocess
 import uuid
@@ -71,6 +72,18 @@ def test_a_tampered_bundle_is_not_served(daemon, device, www, tmp_path):
 
     assert "rejected" in refused["answers"][1]
     assert refused["page"] == str(device.folder / "www")
+
+
+def test_an_artifact_that_is_a_pipe_does_not_stop_the_daemon(daemon, device, www, tmp_path):
+    (www / "index.html").write_text(uuid.uuid4().hex)
+    app, bundle = release(daemon, tmp_path, www)
+    bundle.unlink()
+    os.mkfifo(bundle)
+
+    refused = device(app, "checkForUpdate", "downloadUpdate")
+
+    assert "rejected" in refused["answers"][1]
+    assert device("nobody", "checkForUpdate")["answers"][0]["available"] is False
 
 
 def test_an_unknown_app_has_no_update(device):

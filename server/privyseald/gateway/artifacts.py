@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -72,7 +74,7 @@ async def chunks(url: str) -> AsyncIterator[bytes]:
     """Read an artifact piece by piece. Raises OSError, httpx.HTTPError."""
     parts = urlsplit(url)
     if parts.scheme == "file":
-        with Path(unquote(parts.path)).open("rb") as file:  # noqa: ASYNC230 - local disk
+        with _open_regular(unquote(parts.path)) as file:
             while chunk := file.read(1 << 20):
                 yield chunk
         return
@@ -83,6 +85,15 @@ async def chunks(url: str) -> AsyncIterator[bytes]:
         response.raise_for_status()
         async for chunk in response.aiter_bytes(1 << 20):
             yield chunk
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """Open a regular file; a pipe or a terminal would stop the daemon until somebody writes."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("artifact is not a regular file")
+    return os.fdopen(handle, "rb")
 
 
 def _read(path: Path, name: str) -> bytes | None:
