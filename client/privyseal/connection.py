@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,15 +20,19 @@ from google.rpc import error_details_pb2, status_pb2
 from privyseal._version import __version__
 from privyseal.errors import ClientError, UnreachableError
 from privyseal.v1 import (
+    access_service_pb2,
     access_service_pb2_grpc,
     app_service_pb2_grpc,
+    approval_service_pb2_grpc,
     key_service_pb2_grpc,
     log_service_pb2_grpc,
+    policy_service_pb2_grpc,
     release_service_pb2_grpc,
     signing_service_pb2_grpc,
 )
 
 TIMEOUT = 30.0
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,20 @@ class Profile:
     key: Path | None = None
     storage: str = ""
     public_url: str = ""
+    audience: str = ""
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is no credential in it: then CI may vouch for the job."""
+        return not self.token and self.certificate is None
 
 
 def load_profile(path: str = "", server: str = "") -> Profile:
     """Read the profile: the file named, or PRIVYSEAL_PROFILE, or the user's; then variables.
 
     PRIVYSEAL_SERVER, PRIVYSEAL_CA, PRIVYSEAL_TOKEN, PRIVYSEAL_TOKEN_FILE,
-    PRIVYSEAL_CERTIFICATE, PRIVYSEAL_KEY, PRIVYSEAL_STORAGE and PRIVYSEAL_PUBLIC_URL win
-    over the file.
+    PRIVYSEAL_CERTIFICATE, PRIVYSEAL_KEY, PRIVYSEAL_STORAGE, PRIVYSEAL_PUBLIC_URL and
+    PRIVYSEAL_AUDIENCE win over the file.
 
     Raises:
         ClientError: If it cannot be read or says too little.
@@ -62,7 +74,10 @@ def load_profile(path: str = "", server: str = "") -> Profile:
             values = tomllib.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise ClientError(f"cannot read the profile {file}: {error}") from None
-    known = {"server", "ca", "token_file", "certificate", "key", "storage", "public_url"}
+    known = {
+        *("server", "ca", "token_file", "certificate", "key", "storage", "public_url"),
+        "audience",
+    }
     if unknown := set(values) - known:
         raise ClientError(f"profile {file} has unknown settings: {', '.join(sorted(unknown))}")
 
@@ -78,8 +93,8 @@ def load_profile(path: str = "", server: str = "") -> Profile:
     address = server or env.get("PRIVYSEAL_SERVER") or values.get("server", "")
     if not address:
         raise ClientError(
-            "no server is set; use --profile, or set PRIVYSEAL_SERVER, PRIVYSEAL_CA and "
-            "PRIVYSEAL_TOKEN"
+            "no server is set; use --profile, or set PRIVYSEAL_SERVER and PRIVYSEAL_CA, and "
+            "PRIVYSEAL_TOKEN where CI does not vouch for its jobs"
         )
     return Profile(
         server=address,
@@ -89,6 +104,8 @@ def load_profile(path: str = "", server: str = "") -> Profile:
         key=where("key", "PRIVYSEAL_KEY"),
         storage=env.get("PRIVYSEAL_STORAGE") or values.get("storage", ""),
         public_url=env.get("PRIVYSEAL_PUBLIC_URL") or values.get("public_url", ""),
+        # The server's own address, never one that the server names: it could name another's.
+        audience=env.get("PRIVYSEAL_AUDIENCE") or values.get("audience") or f"https://{address}",
     )
 
 
@@ -101,11 +118,25 @@ def _read(path: Path | None, what: str) -> bytes:
         raise ClientError(f"cannot read the {what} file {path}: {error.strerror}") from None
 
 
-class Connection:
-    """Stubs of every service, and errors as `ClientError`."""
+def _quiet(_: str) -> None:
+    pass
 
-    def __init__(self, profile: Profile) -> None:
+
+class Connection:
+    """Stubs of every service, and errors as `ClientError`.
+
+    Without a token or a certificate, the job's own CI system vouches for it: its identity
+    token is exchanged at the first call, for a session on the app of that call.
+
+    Args:
+        profile: Where, and as whom.
+        say: Told in words which identity is used.
+    """
+
+    def __init__(self, profile: Profile, say: Callable[[str], None] = _quiet) -> None:
         self._profile = profile
+        self._say = say
+        self._session_app = ""
         ca = _read(profile.ca, "CA") if profile.ca else None
         pair: tuple[bytes | None, bytes | None] = (None, None)
         if profile.certificate is not None:
@@ -115,6 +146,8 @@ class Connection:
         options = [("grpc.primary_user_agent", f"privyseal/{__version__}")]
         self._channel = grpc.secure_channel(profile.server, credentials, options)
         self._metadata = (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
+        self.approvals = approval_service_pb2_grpc.ApprovalServiceStub(self._channel)
+        self.policies = policy_service_pb2_grpc.PolicyServiceStub(self._channel)
         self.access = access_service_pb2_grpc.AccessServiceStub(self._channel)
         self.apps = app_service_pb2_grpc.AppServiceStub(self._channel)
         self.keys = key_service_pb2_grpc.KeyServiceStub(self._channel)
@@ -139,15 +172,52 @@ class Connection:
         """
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(uuid.uuid4())
-        for attempt in range(3):
+        if self._profile.anonymous and (app := _app_of(request)):
+            self.identify(app, getattr(request, "bundle_sha256", b""))
+        return self._try(method, request)
+
+    def identify(self, app: str, digest: bytes = b"") -> None:
+        """Exchange the job's identity token for a session, unless there is one.
+
+        Args:
+            app: apps/{app}: what the session is for.
+            digest: SHA-256 of the bundle that it may sign; none if empty.
+
+        Raises:
+            ClientError: If nobody vouches for this job, or the daemon refuses.
+        """
+        if app == self._session_app:
+            return
+        from privyseal import identity
+
+        source = identity.find()
+        if source is None:
+            if hint := identity.hint():
+                raise ClientError(f"no credential: {hint}")
+            return  # the daemon says so itself, if it can be reached
+        exchange = access_service_pb2.ExchangeTokenRequest(
+            parent=app,
+            id_token=source.fetch(self._profile.audience),
+            bundle_sha256s=[digest] if digest else [],
+        )
+        made = self._try(self.access.ExchangeToken, exchange)
+        self._session_app = app
+        self._metadata = (("authorization", f"Bearer {made.session}"),)
+        name = made.attributes.get("repository") or made.attributes.get("subject", "")
+        self._say(f"identity: {source.name}, {name}, as {made.principal}")
+
+    def _try(self, method: Any, request: Any) -> Any:
+        for attempt in range(_TRIES):
             try:
                 return method(
                     request, timeout=TIMEOUT, metadata=self._metadata, wait_for_ready=False
                 )
             except grpc.RpcError as error:
                 failure = self._explain(error)
-                if attempt == 2 or not _retryable(error):
+                if attempt == _TRIES - 1 or not _retryable(error):
                     raise failure from None
+                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    time.sleep(2**attempt)
         raise AssertionError
 
     def _explain(self, error: grpc.RpcError) -> ClientError:
@@ -204,4 +274,14 @@ def _reason(error: grpc.RpcError) -> str:
 
 
 def _retryable(error: grpc.RpcError) -> bool:
-    return error.code() is grpc.StatusCode.UNAVAILABLE and _reason(error) != ""
+    again = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    return error.code() in again and _reason(error) != ""
+
+
+def _app_of(request: Any) -> str:
+    """Return apps/{app} if a request is about one app."""
+    for field in ("parent", "name", "release", "resource"):
+        value = getattr(request, field, "")
+        if value.startswith("apps/") and not value.startswith("apps/-"):
+            return "/".join(value.split("/", 2)[:2])
+    return ""

@@ -9,7 +9,6 @@ import secrets
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 
 import grpc
@@ -23,10 +22,14 @@ from privyseal.v1 import (
     access_service_pb2_grpc,
     app_service_pb2,
     app_service_pb2_grpc,
+    approval_service_pb2,
+    approval_service_pb2_grpc,
     key_service_pb2,
     key_service_pb2_grpc,
     log_service_pb2,
     log_service_pb2_grpc,
+    policy_service_pb2,
+    policy_service_pb2_grpc,
     release_service_pb2,
     release_service_pb2_grpc,
     signing_service_pb2,
@@ -35,12 +38,18 @@ from privyseal.v1 import (
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
+from prometheus_client import start_http_server
 from sqlalchemy import insert, select
 
-from privyseald.adapters import pki, schema
+from privyseald.adapters import pki, policies_cedar, schema
+from privyseald.adapters.alarm import LoudAlarm
+from privyseald.adapters.identity_oidc import OidcTokens
+from privyseald.adapters.jwks import Jwks, JwksSource
+from privyseald.adapters.peers import CaFile, CertificatePeers
+from privyseald.adapters.repositories_access import grant_row
 from privyseald.adapters.sql_engine import make_engine, migrate
 from privyseald.adapters.store_sql import SqlStore
-from privyseald.config import Settings
+from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.app import create_gateway
 from privyseald.keyholder.keystore import KEK_SIZE
 from privyseald.keyholder.log_keyholder import LogKeyholder
@@ -49,17 +58,26 @@ from privyseald.keyholder.worker import LOG_APP
 from privyseald.model.errors import Unavailable
 from privyseald.model.policy import Grant, Role
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
+from privyseald.model.workload import Issuer
 from privyseald.rpc.access_servicer import AccessServicer
 from privyseald.rpc.app_servicer import AppServicer
+from privyseald.rpc.approval_servicer import ApprovalServicer
+from privyseald.rpc.calls import Gate
 from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
+from privyseald.rpc.policy_servicer import PolicyServicer
 from privyseald.rpc.release_servicer import ReleaseServicer
 from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
 from privyseald.services.audit import Audit
+from privyseald.services.consent import Consent
+from privyseald.services.credentials import Credentials
+from privyseald.services.grants import Grants
 from privyseald.services.keys import Keys
+from privyseald.services.policies import TeamPolicies
 from privyseald.services.releases import Releases
 from privyseald.services.signing import Signing
+from privyseald.services.workloads import Workloads
 
 MAX_MESSAGE = 1 << 20
 GC_THRESHOLD = (20_000, 20, 20)
@@ -70,6 +88,14 @@ SERVER_OPTIONS = [
     ("grpc.max_metadata_size", 16384),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A connection that says nothing is looked after, and none lives for ever.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
 ]
 
 
@@ -152,14 +178,77 @@ def _first_admin(settings: Settings) -> None:
                 Role.AUDITOR,
                 Role.RELEASER,
                 Role.SIGNER,
+                Role.APPROVER,
+                Role.RESPONDER,
             ):
                 grant = Grant(secrets.token_hex(8), principal, role, "-", clock())
-                connection.execute(insert(t), asdict(grant))
+                connection.execute(insert(t), grant_row(grant))
     engine.dispose()
 
 
 def _verifier(settings: Settings, public_key: bytes) -> NoteVerifier:
     return NoteVerifier(settings.log_origin, public_key[-32:])
+
+
+def _tokens(settings: Settings) -> OidcTokens:
+    return OidcTokens([_issuer(settings, issuer) for issuer in settings.issuers])
+
+
+def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
+    issuer = Issuer(
+        name=given.name,
+        provider=given.provider,
+        url=given.url,
+        audience=given.audience or settings.token_audience,
+        organizations=given.organizations,
+        max_lifetime=given.max_lifetime,
+        session_seconds=given.session_seconds,
+        claims=given.claims,
+    )
+    source = JwksSource(
+        issuer=given.url,
+        uri=given.jwks_uri,
+        file=settings.file(given.jwks_file) if given.jwks_file else None,
+        ca_file=settings.file(given.ca_file) if given.ca_file else None,
+        hosts=given.jwks_hosts,
+        stale_seconds=given.stale_seconds,
+    )
+    return issuer, Jwks(source, time.monotonic)
+
+
+class ServerTls:
+    """The server's certificate and the CAs of its clients, read again when they change.
+
+    Args:
+        folder: With server.pem and server.key.
+        peers: Knows the CAs.
+    """
+
+    def __init__(self, folder: Path, peers: CertificatePeers) -> None:
+        self._folder = folder
+        self._peers = peers
+
+    def for_tokens(self) -> grpc.ServerCredentials:
+        """Return credentials of a port whose callers bring tokens."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(roots=False),
+            lambda: self._configuration(roots=False),
+            require_client_authentication=False,
+        )
+
+    def for_certificates(self) -> grpc.ServerCredentials:
+        """Return credentials of a port whose callers bring certificates."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(roots=True),
+            lambda: self._configuration(roots=True),
+            require_client_authentication=True,
+        )
+
+    def _configuration(self, *, roots: bool) -> grpc.ServerCertificateConfiguration:
+        self._peers.reload()
+        key, chain = ((self._folder / f"server.{part}").read_bytes() for part in ("key", "pem"))
+        cas = self._peers.roots() if roots else None
+        return grpc.ssl_server_certificate_configuration([(key, chain)], cas)
 
 
 class Daemon:
@@ -182,7 +271,22 @@ class Daemon:
         )
         # One of each, whatever the number of ports: they keep caches and counters.
         store, keyholder = self.store, self.keyholder
-        self._access = access = Access(store, clock)
+        policies = policies_cedar.CedarPolicies(settings.approvals)
+        self._access = access = Access(store, policies, clock)
+        self._policies = TeamPolicies(store, access, policies, clock)
+        self._grants = Grants(store, access, clock)
+        self._credentials = Credentials(store, access, clock)
+        self._workloads = Workloads(store, access, _tokens(settings), clock)
+        self._consent = Consent(store, access, clock, needed=settings.approvals, alarm=LoudAlarm())
+        own = CaFile(data / "tls/ca.pem")
+        domains = {d.name: CaFile(settings.file(d.bundle)) for d in settings.trust_domains}
+        self._peers = CertificatePeers(own, domains, clock)
+        self._gate = Gate(
+            access,
+            self._peers,
+            principal_rate=settings.principal_rate,
+            app_rate=settings.app_rate,
+        )
         self._keys = Keys(store, access, keyholder, clock)
         self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
         self._releases = Releases(store, access, clock, self.verifier)
@@ -207,16 +311,16 @@ class Daemon:
             raise Unavailable("the log's keyholder could not start", reason="LOG_DOWN") from None
         head = (await self.store.read(lambda view: view.log.head())).note
         await asyncio.to_thread(migrate, settings.database_url, lambda _: head, settings.log_origin)
-        tls = settings.data / "tls"
-        pair = ((tls / "server.key").read_bytes(), (tls / "server.pem").read_bytes())
-        ca = (tls / "ca.pem").read_bytes()
-        tokens = grpc.ssl_server_credentials([pair])
-        certificates = grpc.ssl_server_credentials([pair], ca, require_client_auth=True)
+        options = [
+            *SERVER_OPTIONS,
+            ("grpc.max_allowed_incoming_connections", settings.connections),
+        ]
+        tls = ServerTls(settings.data / "tls", self._peers)
         for address, credentials in (
-            (settings.listen_tokens, tokens),
-            (settings.listen_certificates, certificates),
+            (settings.listen_tokens, tls.for_tokens()),
+            (settings.listen_certificates, tls.for_certificates()),
         ):
-            server = grpc.aio.server(options=SERVER_OPTIONS)
+            server = grpc.aio.server(options=options)
             self._add_services(server)
             try:
                 server.add_secure_port(address, credentials)
@@ -225,6 +329,9 @@ class Daemon:
             await server.start()
             self._servers.append(server)
         await self._start_gateway()
+        if settings.metrics:
+            host, _, port = settings.metrics.rpartition(":")
+            start_http_server(int(port), host)
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
@@ -244,28 +351,44 @@ class Daemon:
         )
 
     def _add_services(self, server: grpc.aio.Server) -> None:
-        access, keys, signing = self._access, self._keys, self._signing
+        gate, keys, signing = self._gate, self._keys, self._signing
         releases, audit = self._releases, self._audit
-        app_service_pb2_grpc.add_AppServiceServicer_to_server(AppServicer(access, keys), server)
-        key_service_pb2_grpc.add_KeyServiceServicer_to_server(KeyServicer(access, keys), server)
+        app_service_pb2_grpc.add_AppServiceServicer_to_server(AppServicer(gate, keys), server)
+        key_service_pb2_grpc.add_KeyServiceServicer_to_server(KeyServicer(gate, keys), server)
         signing_service_pb2_grpc.add_SigningServiceServicer_to_server(
-            SigningServicer(access, signing), server
+            SigningServicer(gate, signing), server
         )
         release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(
-            ReleaseServicer(access, releases), server
+            ReleaseServicer(gate, releases), server
         )
         log_service_pb2_grpc.add_LogServiceServicer_to_server(
-            LogServicer(access, audit, self.verifier.vkey()), server
+            LogServicer(gate, audit, self.verifier.vkey()), server
         )
-        access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(access), server)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
+            AccessServicer(gate, self._credentials, self._grants, self._workloads), server
+        )
+        approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(
+            ApprovalServicer(gate, self._consent, clock), server
+        )
+        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(
+            PolicyServicer(
+                gate,
+                self._policies,
+                policies_cedar.schema_text(),
+                policies_cedar.builtin_text(self._settings.approvals),
+            ),
+            server,
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [
             module.DESCRIPTOR.services_by_name[service].full_name
             for module in (
                 access_service_pb2,
                 app_service_pb2,
+                approval_service_pb2,
                 key_service_pb2,
                 log_service_pb2,
+                policy_service_pb2,
                 release_service_pb2,
                 signing_service_pb2,
             )

@@ -6,12 +6,76 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from privyseald.model.workload import ATTRIBUTES, Issuer, Provider
+
+_URLS = {
+    Provider.GITHUB: "https://token.actions.githubusercontent.com",
+    Provider.GITLAB: "https://gitlab.com",
+    Provider.BUILDKITE: "https://agent.buildkite.com",
+}
+
+
+class IssuerSettings(BaseModel):
+    """One `[[issuers]]`: a CI system, or another OpenID Connect issuer, that is trusted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    """Short: the issuer's part in workload:{issuer}:{id}."""
+    provider: Provider
+    """Whose claims: github, gitlab, buildkite, circleci, bitbucket, azure-devops, kubernetes or
+    oidc."""
+    url: str = ""
+    """The exact `iss`; known for github.com, gitlab.com and Buildkite."""
+    organizations: frozenset[str] = frozenset()
+    """Ids of the owners that count; required where one issuer serves everybody."""
+    audience: str = ""
+    """The exact `aud`, if it is not the daemon's own `audience`."""
+    max_lifetime: int = Field(default=7200, ge=60, le=86_400)
+    """The longest exp - iat accepted, in seconds."""
+    session_seconds: int = Field(default=600, ge=60, le=3600)
+    """How long a session lasts."""
+    claims: dict[str, str] = {}
+    """For `oidc`: attribute -> claim; repository_id must be one that never changes."""
+    jwks_uri: str = ""
+    """Where its keys are; found by discovery if empty."""
+    jwks_file: Path | None = None
+    """A file with its keys instead, for issuers that cannot be reached."""
+    jwks_hosts: tuple[str, ...] = ()
+    """Other hosts that discovery may name."""
+    ca_file: Path | None = None
+    """CAs to trust for it, PEM; the system's if absent."""
+    stale_seconds: int = Field(default=86_400, ge=60, le=7 * 86_400)
+    """How long known keys serve while it is out of reach."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> IssuerSettings:
+        self.url = self.url or _URLS.get(self.provider, "")
+        if not self.url.startswith("https://"):
+            raise ValueError(f"issuer {self.name} needs its url, with https://")
+        if self.claims and self.provider is not Provider.OIDC:
+            raise ValueError(f"issuer {self.name}: claims are for provider oidc")
+        if unknown := set(self.claims) - set(ATTRIBUTES):
+            raise ValueError(f"issuer {self.name}: claims has unknown {', '.join(sorted(unknown))}")
+        return self
+
+
+class TrustDomain(BaseModel):
+    """One `[[trust_domains]]`: a SPIFFE trust domain whose X.509-SVIDs are clients."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9._-]{1,255}$")
+    bundle: Path
+    """Its CAs, PEM; read again when the file changes."""
 
 
 class Settings(BaseSettings):
@@ -39,6 +103,48 @@ class Settings(BaseSettings):
     """Keyholder processes; one per core if zero."""
     log_origin: str = "privyseal.local/log"
     """The log's name, for ever."""
+
+    audience: str = ""
+    """What CI's identity tokens must be for, unlike any other daemon's; https:// and
+    `listen_tokens` if empty."""
+    issuers: tuple[IssuerSettings, ...] = ()
+    """Whose identity tokens are trusted."""
+    trust_domains: tuple[TrustDomain, ...] = ()
+    """SPIFFE trust domains whose clients are let in."""
+    approvals: int = Field(default=1, ge=0, le=10)
+    """How many other people must consent to a sensitive act."""
+    principal_rate: float = Field(default=200, ge=0)
+    """Calls per second of one principal in the long run, twice as many at once; 0: any number."""
+    app_rate: float = Field(default=500, ge=0)
+    """Calls per second about one app, likewise."""
+    connections: int = Field(default=1000, ge=1)
+    """Open connections on each gRPC port."""
+    metrics: str = ""
+    """Where Prometheus scrapes, such as 127.0.0.1:9464; nowhere if empty."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        for issuer in self.issuers:
+            shared = Issuer(issuer.name, issuer.provider, issuer.url, "").needs_organizations
+            if shared and not issuer.organizations:
+                raise ValueError(
+                    f"issuer {issuer.name} serves everybody: list the ids of your "
+                    "organizations, not their names"
+                )
+        for what in ("name", "url"):
+            values = [getattr(issuer, what) for issuer in self.issuers]
+            if len(set(values)) != len(values):
+                raise ValueError(f"two issuers have the same {what}")
+        return self
+
+    def file(self, path: Path) -> Path:
+        """Return a path of the settings; relative ones are in the data directory."""
+        return self.data / path
+
+    @property
+    def token_audience(self) -> str:
+        """What identity tokens must be for."""
+        return self.audience or f"https://{self.listen_tokens}"
 
     @property
     def database_url(self) -> str:

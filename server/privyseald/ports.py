@@ -9,19 +9,24 @@ from typing import Any, Protocol
 from privyseal.verify.canonical import Json
 from privyseal.verify.statement import NativeRange, Statement
 
-from privyseald.model.policy import Grant
+from privyseald.model.approvals import Approval
+from privyseald.model.policy import Caller, Decider, Grant
 from privyseald.model.records import (
     AppRecord,
     ChannelRecord,
+    DeniedCertificate,
     DeploymentRecord,
     KeyRecord,
     KeyVersionRecord,
     LogHead,
+    PolicyRecord,
     ReleaseRecord,
+    SessionRecord,
     SignedRecord,
     TokenRecord,
 )
 from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyVersionState, WrappedKey
+from privyseald.model.workload import Issuer, Workload
 
 
 class Keyholder(Protocol):
@@ -42,11 +47,72 @@ class Keyholder(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """Makes people notice."""
+
+    def break_glass(self, what: str, approval: Approval) -> None:
+        """Tell of an emergency: it was requested or opened."""
+        ...
+
+
 class Clock(Protocol):
     """Tells the time."""
 
     def __call__(self) -> int:
         """Return seconds since 1970, UTC."""
+        ...
+
+
+class PolicySet(Protocol):
+    """Compiled policies."""
+
+    def decider(self, caller: Caller) -> Decider:
+        """Return the policies as they apply to a caller and its grants."""
+        ...
+
+
+class Policies(Protocol):
+    """Compiles a team's policies together with the built-in ones."""
+
+    def compile(self, text: str) -> PolicySet:
+        """Return policies that can be asked. Raises InvalidArgument, naming the policy."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Verifies CI systems' identity tokens."""
+
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """The issuers that are trusted."""
+        ...
+
+    async def verify(self, token: str, now: int) -> tuple[Issuer, Workload]:
+        """Return what a token says, once everything about it but its single use was checked.
+
+        Raises:
+            TokenRefused: With a reason of its own for each thing that can be wrong.
+            Unavailable: If the issuer's keys cannot be had.
+        """
+        ...
+
+
+class Peers(Protocol):
+    """Says whom a client certificate stands for."""
+
+    def identify(self, certificate: bytes, chain: bytes) -> tuple[str, str]:
+        """Return the principal and the serial number (hexadecimal).
+
+        TLS checked that some trusted CA issued the certificate; this checks that it is one
+        that may issue for the name in it.
+
+        Args:
+            certificate: PEM.
+            chain: What the peer sent, PEM.
+
+        Raises:
+            Unauthenticated: If it stands for nobody.
+        """
         ...
 
 
@@ -82,35 +148,91 @@ class Keys(Protocol):
         ...
 
     def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
-        """Set a version's state and raise the revision."""
+        """Set a version's state and raise the revision; of a destroyed one, erase the key."""
         ...
 
 
-class Access(Protocol):
-    """Tokens and grants. Every change raises the revision."""
+class Tokens(Protocol):
+    """Credentials that callers hold, and those that do not count any more."""
 
-    def token(self, token_id: str) -> TokenRecord | None:
-        """Return one."""
+    def get(self, token_id: str) -> TokenRecord | None:
+        """Return an API token."""
         ...
 
-    def tokens(self) -> list[TokenRecord]:
-        """Return all, newest first."""
+    def list(self) -> list[TokenRecord]:
+        """Return all API tokens, newest first."""
         ...
 
-    def put_token(self, record: TokenRecord) -> None:
-        """Add a token, or replace the one of its id."""
+    def put(self, record: TokenRecord) -> None:
+        """Add an API token, or replace the one of its id; raises the revision."""
         ...
 
-    def grants(self, *, principal: str = "", app: str = "", grant_id: str = "") -> list[Grant]:
+    def session(self, session_id: str) -> SessionRecord | None:
+        """Return a workload's session."""
+        ...
+
+    def add_session(self, record: SessionRecord) -> None:
+        """Add a session."""
+        ...
+
+    def use(self, issuer: str, token_sha256: bytes, expires_at: int) -> bool:
+        """Note that an identity token was used; False if it had been."""
+        ...
+
+    def denied(self, serial: str) -> DeniedCertificate | None:
+        """Return a certificate that is denied."""
+        ...
+
+    def denials(self) -> Sequence[DeniedCertificate]:
+        """Return all certificates that are denied."""
+        ...
+
+    def deny(self, record: DeniedCertificate) -> None:
+        """Deny a certificate; raises the revision."""
+        ...
+
+
+class Grants(Protocol):
+    """Who has which role where. Every change raises the revision."""
+
+    def list(self, *, principal: str = "", app: str = "", grant_id: str = "") -> list[Grant]:
         """Return the grants that match every argument given; an app's include those on all."""
         ...
 
-    def add_grant(self, grant: Grant) -> None:
+    def add(self, grant: Grant) -> None:
         """Add a grant."""
         ...
 
-    def remove_grant(self, grant_id: str) -> None:
+    def remove(self, grant_id: str) -> None:
         """Remove a grant."""
+        ...
+
+
+class PolicyHistory(Protocol):
+    """The team's policies."""
+
+    def get(self, version: int = 0) -> PolicyRecord | None:
+        """Return a version, the newest if none is named; None if there is none."""
+        ...
+
+    def add(self, record: PolicyRecord) -> None:
+        """Put a new version in force; raises the revision."""
+        ...
+
+
+class Approvals(Protocol):
+    """Requests for consent."""
+
+    def get(self, approval_id: str) -> Approval | None:
+        """Return one."""
+        ...
+
+    def list(self, app: str, *, action: str = "", after: int = 0) -> list[Approval]:
+        """Return an app's, newest first, at most 200: of an action, that end after a time."""
+        ...
+
+    def put(self, record: Approval) -> None:
+        """Add one, or replace the one of its id."""
         ...
 
 
@@ -204,7 +326,22 @@ class View(Protocol):
         ...
 
     @property
-    def access(self) -> Access:
+    def tokens(self) -> Tokens:
+        """The part of that name."""
+        ...
+
+    @property
+    def grants(self) -> Grants:
+        """The part of that name."""
+        ...
+
+    @property
+    def policies(self) -> PolicyHistory:
+        """The part of that name."""
+        ...
+
+    @property
+    def approvals(self) -> Approvals:
         """The part of that name."""
         ...
 
@@ -225,7 +362,7 @@ class View(Protocol):
 
     @property
     def revision(self) -> int:
-        """The revision of tokens, grants and key states."""
+        """The revision of credentials, grants, policies and key states."""
         ...
 
 

@@ -1,22 +1,12 @@
-"""`privyseal access`: tokens and grants."""
+"""`privyseal access`: tokens and certificates."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from privyseal.cli.common import Output, command, connect, time_text
+from privyseal.cli.common import ON, ROLES, Output, command, connect, role_number, time_text
 
-commands = click.Group("access", help="Tokens and grants.")
-ROLES = ["admin", "security-officer", "signer", "releaser", "auditor"]
-ON = click.option("--app-id", default="-", help="The app; all of them if absent.")
-
-
-def _role(name: str) -> Any:
-    from privyseal.v1 import types_pb2
-
-    return types_pb2.Role.Value("ROLE_" + name.upper().replace("-", "_"))
+commands = click.Group("access", help="API tokens, and certificates that are denied.")
 
 
 @command(commands, "create-token")
@@ -35,7 +25,7 @@ def create_token(out: Output, app_id: str, name: str, role: tuple[str, ...], day
         request = pb.CreateTokenRequest(
             display_name=name,
             ttl_seconds=days * 86400,
-            roles=[_role(r) for r in role],
+            roles=[role_number(r) for r in role],
             resource=f"apps/{app_id}",
         )
         made = to.call(to.access.CreateToken, request)
@@ -57,60 +47,39 @@ def revoke_token(out: Output, name: str) -> None:
     out.done({"token": name, "revoked": True}, f"revoked {name}")
 
 
-@command(commands, "grant")
-@ON
-@click.option("--principal", required=True, help="token:ID or certificate:NAME.")
-@click.option("--role", required=True, type=click.Choice(ROLES))
-def grant(out: Output, app_id: str, principal: str, role: str) -> None:
-    """Give a principal a role.
+@command(commands, "deny-certificate")
+@click.argument("serial")
+@click.option("--reason", required=True)
+def deny_certificate(out: Output, serial: str, reason: str) -> None:
+    """Deny a client certificate by its serial number, at once.
 
-    Example: privyseal access grant --principal certificate:alice --role auditor
+    Example: privyseal access deny-certificate 4f2a91 --reason "laptop lost"
     """
     from privyseal.v1 import access_service_pb2 as pb
 
     with connect() as to:
-        request = pb.CreateGrantRequest(
-            principal=principal, role=_role(role), resource=f"apps/{app_id}"
-        )
-        made = to.call(to.access.CreateGrant, request).grant
-    out.done({"grant": made.name}, f"created {made.name}")
+        request = pb.DenyCertificateRequest(serial=serial, reason=reason)
+        denied = to.call(to.access.DenyCertificate, request).certificate
+    out.done({"serial": denied.serial, "denied": True}, f"denied {denied.serial}")
 
 
-@command(commands, "revoke-grant")
-@click.argument("name")
-def revoke_grant(out: Output, name: str) -> None:
-    """Take a grant back at once.
+@command(commands, "list-denied-certificates")
+def list_denied(out: Output) -> None:
+    """List the client certificates that are denied.
 
-    Example: privyseal access revoke-grant grants/0a1b
+    Example: privyseal access list-denied-certificates
     """
     from privyseal.v1 import access_service_pb2 as pb
 
     with connect() as to:
-        to.call(to.access.RevokeGrant, pb.RevokeGrantRequest(name=name))
-    out.done({"grant": name, "revoked": True}, f"revoked {name}")
-
-
-@command(commands, "list")
-@ON
-def list_grants(out: Output, app_id: str) -> None:
-    """List the grants on an app.
-
-    Example: privyseal access list --app-id 042a1261
-    """
-    from privyseal.v1 import access_service_pb2 as pb
-    from privyseal.v1 import types_pb2
-
-    with connect() as to:
-        request = pb.ListGrantsRequest(resource=f"apps/{app_id}")
-        found = to.call(to.access.ListGrants, request).grants
+        found = to.call(to.access.ListDeniedCertificates, pb.ListDeniedCertificatesRequest())
     rows = [
         {
-            "grant": g.name,
-            "principal": g.principal,
-            "role": types_pb2.Role.Name(g.role)[5:].lower().replace("_", "-"),
-            "resource": g.resource,
+            "serial": c.serial,
+            "reason": c.reason,
+            "by": c.principal,
+            "time": time_text(c.create_time),
         }
-        for g in found
+        for c in found.certificates
     ]
-    lines = (f"{r['grant']}  {r['principal']:<28} {r['role']:<18} {r['resource']}" for r in rows)
-    out.done({"grants": rows}, *lines)
+    out.done({"certificates": rows}, *(f"{r['serial']}  {r['time']}  {r['reason']}" for r in rows))

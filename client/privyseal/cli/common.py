@@ -16,7 +16,11 @@ from privyseal.verify.errors import VerificationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 APP = click.option("--app-id", required=True, envvar="PRIVYSEAL_APP_ID", help="The app's id.")
+ON = click.option("--app-id", default="-", help="The app; all of them if absent.")
 PATH = click.Path(path_type=Path)
+ROLES = [
+    *("admin", "security-officer", "signer", "releaser", "auditor", "approver", "responder"),
+]
 
 
 class Output:
@@ -72,10 +76,47 @@ def connect() -> Any:
     """Return a connection with the profile of the command line."""
     from privyseal.connection import Connection, load_profile
 
-    options = click.get_current_context().find_root().params
-    return Connection(load_profile(options.get("profile") or "", options.get("server") or ""))
+    context = click.get_current_context()
+    options = context.find_root().params
+    profile = load_profile(options.get("profile") or "", options.get("server") or "")
+    # On standard error, also with --json: who signs is never a secret to who signs.
+    return Connection(profile, lambda text: click.echo(text, err=True))
 
 
 def time_text(stamp: Any) -> str:
     """Return a timestamp for people and programs alike."""
     return str(stamp.ToJsonString())
+
+
+def role_number(name: str) -> Any:
+    """Return the enum value of a role."""
+    from privyseal.v1 import types_pb2
+
+    return types_pb2.Role.Value("ROLE_" + name.upper().replace("-", "_"))
+
+
+def role_name(number: Any) -> str:
+    """Return the name of a role."""
+    from privyseal.v1 import types_pb2
+
+    return types_pb2.Role.Name(number).removeprefix("ROLE_").lower().replace("_", "-")
+
+
+def read_text(path: Path, what: str) -> str:
+    """Return the text in a file of the user's, or on standard input for `-`."""
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise ClientError(f"cannot read the {what} {path}: {why}") from None
+
+
+def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
+    """Return NAME=VALUE options as a mapping."""
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not (name and equals and text):
+            raise ClientError(f"{option} must be NAME=VALUE, got {value}")
+        found[name] = text
+    return found

@@ -14,11 +14,13 @@ commands = click.Group("doctor")
 
 
 @command(commands, "doctor")
-def doctor(out: Output) -> None:
+@click.option("--app-id", default="", envvar="PRIVYSEAL_APP_ID", help="For a job CI vouches for.")
+def doctor(out: Output, app_id: str) -> None:
     """Check the profile, the connection, the credential and the storage.
 
     Example: privyseal doctor
     """
+    from privyseal import identity
     from privyseal.connection import load_profile
     from privyseal.v1 import access_service_pb2 as pb
 
@@ -30,12 +32,17 @@ def doctor(out: Output) -> None:
     options = click.get_current_context().find_root().params
     profile = load_profile(options.get("profile") or "", options.get("server") or "")
     kind = "API token" if profile.token else "client certificate" if profile.certificate else ""
+    if not kind:
+        source = identity.find()
+        kind = f"{source.name}, which vouches for this job" if source else ""
     check("server", profile.server, ok=True)
-    check("credential", kind or "none is set", ok=bool(kind))
+    check("credential", kind or identity.hint() or "none is set", ok=bool(kind))
     check("storage", profile.storage or "none is set (--storage)", ok=bool(profile.storage))
     failure: ClientError | None = None
     try:
         with connect() as to:
+            if profile.anonymous and app_id:
+                to.identify(f"apps/{app_id}")
             who = to.call(to.access.WhoAmI, pb.WhoAmIRequest())
         check("connection", f"daemon {who.server_version}", ok=True)
         check("principal", who.principal, ok=True)

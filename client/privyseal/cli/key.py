@@ -74,3 +74,19 @@ def resume(out: Output, name: str, reason: str) -> None:
         request = pb.ResumeKeyVersionRequest(name=name, reason=reason)
         version = to.call(to.keys.ResumeKeyVersion, request).key_version
     out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")
+
+
+@command(commands, "destroy")
+@click.argument("name")
+@click.option("--reason", required=True)
+def destroy(out: Output, name: str, reason: str) -> None:
+    """Erase a key version's private key for ever. Another person must consent.
+
+    Example: privyseal key destroy apps/042a1261/keys/capawesome-v1/versions/1 --reason leaked
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.DestroyKeyVersionRequest(name=name, reason=reason)
+        version = to.call(to.keys.DestroyKeyVersion, request).key_version
+    out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")

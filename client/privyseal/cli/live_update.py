@@ -170,7 +170,8 @@ def upload_artifact(out: Output, **values: Any) -> None:
     """
     from privyseal.cli.publish import publish_build
 
-    release, _ = publish_build(out, values)
+    with connect() as to:
+        release, _ = publish_build(out, to, values)
     out.done(
         {"status": "ok", **release_json(release)},
         f"registered {release.name}, version {release.version}",

@@ -10,13 +10,16 @@ import click
 from privyseal._version import __version__
 
 GROUPS = {
-    "access": "Tokens and grants.",
+    "access": "API tokens, and certificates that are denied.",
     "app": "Apps.",
+    "approval": "Ask for the consent of others, and give it.",
     "deploy": "Point channels at releases.",
     "doctor": "Check the set-up and say what to mend.",
+    "grant": "Who has which role where.",
     "key": "Keys and their versions.",
     "live-update": "Bundle, upload and register live updates.",
     "log": "The transparency log.",
+    "policy": "The team's policies: apply, test, explain.",
     "publish": "Bundle, sign, upload, register and deploy in one command.",
     "verify": "Verify a bundle with its receipt, offline.",
 }

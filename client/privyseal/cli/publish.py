@@ -40,21 +40,22 @@ def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **value
     """
     from privyseal.cli.deploy import deploy_release
 
-    release, data = publish_build(out, values)
-    if receipt is not None:
-        receipt.write_bytes(data)
-        out.note(f"wrote the receipt to {receipt}")
-    if channel:
-        with connect() as to:
+    # One connection for all of it: CI systems that give one token a job are served too.
+    with connect() as to:
+        release, data = publish_build(out, to, values)
+        if receipt is not None:
+            receipt.write_bytes(data)
+            out.note(f"wrote the receipt to {receipt}")
+        if channel:
             deploy_release(to, release.name, channel)
-        out.note(f"deployed to {', '.join(channel)}")
+            out.note(f"deployed to {', '.join(channel)}")
     out.done(
         {"status": "ok", **release_json(release), "channels": list(channel)},
         f"published {release.name}, version {release.version}",
     )
 
 
-def publish_build(out: Output, values: dict[str, Any]) -> tuple[Any, bytes]:
+def publish_build(out: Output, to: Any, values: dict[str, Any]) -> tuple[Any, bytes]:
     """Bundle, sign, upload and register; return the release and its receipt."""
     from privyseal.connection import load_profile
     from privyseal.errors import ClientError
@@ -69,7 +70,7 @@ def publish_build(out: Output, values: dict[str, Any]) -> tuple[Any, bytes]:
     public_url = values["public_url"] or profile.public_url
     check(storage, public_url)
     app, version = values["app_id"], values["version"] or new_version()
-    with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch, connect() as to:
+    with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch:
         bundle = make_bundle(out, values["build_dir"], Path(scratch) / "bundle.zip")
         out.note(f"bundled {bundle.files:,} files, {bundle.length:,} bytes, {bundle.sha256.hex()}")
         signed = to.call(

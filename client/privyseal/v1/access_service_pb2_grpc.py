@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AccessServiceStub:
-    """Manages API tokens and grants. Every method but WhoAmI needs role admin on the
-    app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
+    """Manages credentials and grants. Every method but WhoAmI and ExchangeToken needs
+    role admin on the app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
     INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
     """
 
@@ -41,6 +41,16 @@ class AccessServiceStub:
                 '/privyseal.v1.AccessService/WhoAmI',
                 request_serializer=privyseal_dot_v1_dot_access__service__pb2.WhoAmIRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_access__service__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
+        self.ExchangeToken = channel.unary_unary(
+                '/privyseal.v1.AccessService/ExchangeToken',
+                request_serializer=privyseal_dot_v1_dot_access__service__pb2.ExchangeTokenRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_access__service__pb2.ExchangeTokenResponse.FromString,
+                _registered_method=True)
+        self.InspectToken = channel.unary_unary(
+                '/privyseal.v1.AccessService/InspectToken',
+                request_serializer=privyseal_dot_v1_dot_access__service__pb2.InspectTokenRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_access__service__pb2.InspectTokenResponse.FromString,
                 _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/privyseal.v1.AccessService/CreateToken',
@@ -72,16 +82,46 @@ class AccessServiceStub:
                 request_serializer=privyseal_dot_v1_dot_access__service__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_access__service__pb2.RevokeGrantResponse.FromString,
                 _registered_method=True)
+        self.DenyCertificate = channel.unary_unary(
+                '/privyseal.v1.AccessService/DenyCertificate',
+                request_serializer=privyseal_dot_v1_dot_access__service__pb2.DenyCertificateRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_access__service__pb2.DenyCertificateResponse.FromString,
+                _registered_method=True)
+        self.ListDeniedCertificates = channel.unary_unary(
+                '/privyseal.v1.AccessService/ListDeniedCertificates',
+                request_serializer=privyseal_dot_v1_dot_access__service__pb2.ListDeniedCertificatesRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_access__service__pb2.ListDeniedCertificatesResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
-    """Manages API tokens and grants. Every method but WhoAmI needs role admin on the
-    app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
+    """Manages credentials and grants. Every method but WhoAmI and ExchangeToken needs
+    role admin on the app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
     INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
     """
 
     def WhoAmI(self, request, context):
         """Says which principal the caller is and what it may do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExchangeToken(self, request, context):
+        """Exchanges a CI system's identity token (OpenID Connect) for a session of
+        minutes, for one app and for the bundles named. Needs no other credential. A
+        token can be exchanged once.
+        Returns UNAUTHENTICATED with a reason for each thing that can be wrong with
+        the token (google.rpc.ErrorInfo), UNAVAILABLE if the issuer's keys cannot be
+        had.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InspectToken(self, request, context):
+        """Says what a valid identity token says, without using it up: for who makes the
+        grant for a workload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +170,21 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DenyCertificate(self, request, context):
+        """Denies a client certificate by its serial number, at once. Needs role admin on
+        all apps. Returns ALREADY_EXISTS if it is denied.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeniedCertificates(self, request, context):
+        """Lists the certificates that are denied. Needs role admin on all apps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +192,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.WhoAmI,
                     request_deserializer=privyseal_dot_v1_dot_access__service__pb2.WhoAmIRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_access__service__pb2.WhoAmIResponse.SerializeToString,
+            ),
+            'ExchangeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeToken,
+                    request_deserializer=privyseal_dot_v1_dot_access__service__pb2.ExchangeTokenRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_access__service__pb2.ExchangeTokenResponse.SerializeToString,
+            ),
+            'InspectToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectToken,
+                    request_deserializer=privyseal_dot_v1_dot_access__service__pb2.InspectTokenRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_access__service__pb2.InspectTokenResponse.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
@@ -168,6 +233,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=privyseal_dot_v1_dot_access__service__pb2.RevokeGrantRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_access__service__pb2.RevokeGrantResponse.SerializeToString,
             ),
+            'DenyCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.DenyCertificate,
+                    request_deserializer=privyseal_dot_v1_dot_access__service__pb2.DenyCertificateRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_access__service__pb2.DenyCertificateResponse.SerializeToString,
+            ),
+            'ListDeniedCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeniedCertificates,
+                    request_deserializer=privyseal_dot_v1_dot_access__service__pb2.ListDeniedCertificatesRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_access__service__pb2.ListDeniedCertificatesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'privyseal.v1.AccessService', rpc_method_handlers)
@@ -177,8 +252,8 @@ def add_AccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessService:
-    """Manages API tokens and grants. Every method but WhoAmI needs role admin on the
-    app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
+    """Manages credentials and grants. Every method but WhoAmI and ExchangeToken needs
+    role admin on the app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
     INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
     """
 
@@ -199,6 +274,60 @@ class AccessService:
             '/privyseal.v1.AccessService/WhoAmI',
             privyseal_dot_v1_dot_access__service__pb2.WhoAmIRequest.SerializeToString,
             privyseal_dot_v1_dot_access__service__pb2.WhoAmIResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.AccessService/ExchangeToken',
+            privyseal_dot_v1_dot_access__service__pb2.ExchangeTokenRequest.SerializeToString,
+            privyseal_dot_v1_dot_access__service__pb2.ExchangeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.AccessService/InspectToken',
+            privyseal_dot_v1_dot_access__service__pb2.InspectTokenRequest.SerializeToString,
+            privyseal_dot_v1_dot_access__service__pb2.InspectTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -361,6 +490,60 @@ class AccessService:
             '/privyseal.v1.AccessService/RevokeGrant',
             privyseal_dot_v1_dot_access__service__pb2.RevokeGrantRequest.SerializeToString,
             privyseal_dot_v1_dot_access__service__pb2.RevokeGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DenyCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.AccessService/DenyCertificate',
+            privyseal_dot_v1_dot_access__service__pb2.DenyCertificateRequest.SerializeToString,
+            privyseal_dot_v1_dot_access__service__pb2.DenyCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeniedCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.AccessService/ListDeniedCertificates',
+            privyseal_dot_v1_dot_access__service__pb2.ListDeniedCertificatesRequest.SerializeToString,
+            privyseal_dot_v1_dot_access__service__pb2.ListDeniedCertificatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -280,6 +280,53 @@ class SuspendKeyVersionResponse(_message.Message):
 Global___SuspendKeyVersionResponse: _TypeAlias = SuspendKeyVersionResponse  # noqa: Y015
 
 @_typing.final
+class DestroyKeyVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """apps/{app}/keys/{key}/versions/{n}"""
+    reason: _builtins.str
+    """Why, for people; 1 to 500 characters."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyKeyVersionRequest: _TypeAlias = DestroyKeyVersionRequest  # noqa: Y015
+
+@_typing.final
+class DestroyKeyVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key_version(self) -> Global___KeyVersion: ...
+    def __init__(
+        self,
+        *,
+        key_version: Global___KeyVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_version", b"key_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_version", b"key_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyKeyVersionResponse: _TypeAlias = DestroyKeyVersionResponse  # noqa: Y015
+
+@_typing.final
 class ResumeKeyVersionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -62,6 +62,11 @@ class KeyServiceStub:
                 request_serializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionResponse.FromString,
                 _registered_method=True)
+        self.DestroyKeyVersion = channel.unary_unary(
+                '/privyseal.v1.KeyService/DestroyKeyVersion',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -110,6 +115,16 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DestroyKeyVersion(self, request, context):
+        """Destroys a version: its private key is erased from the keystore, for ever.
+        Needs the consent of others (ApprovalService) for the version's name.
+        Returns FAILED_PRECONDITION if the version is ACTIVE or DESTROYED, or consent
+        is missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +152,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.ResumeKeyVersion,
                     request_deserializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionResponse.SerializeToString,
+            ),
+            'DestroyKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroyKeyVersion,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +297,33 @@ class KeyService:
             '/privyseal.v1.KeyService/ResumeKeyVersion',
             privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionRequest.SerializeToString,
             privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroyKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/DestroyKeyVersion',
+            privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -113,6 +113,10 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """Releases, channels and deployments."""
     ROLE_AUDITOR: _Role.ValueType  # 5
     """Reads everything, the log's entries included; changes nothing."""
+    ROLE_APPROVER: _Role.ValueType  # 6
+    """Consents to what others ask for."""
+    ROLE_RESPONDER: _Role.ValueType  # 7
+    """May ask for another role for a short time, in an emergency."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """What a principal may do; a grant gives one role on one app, or on all."""
@@ -128,6 +132,10 @@ ROLE_RELEASER: Role.ValueType  # 4
 """Releases, channels and deployments."""
 ROLE_AUDITOR: Role.ValueType  # 5
 """Reads everything, the log's entries included; changes nothing."""
+ROLE_APPROVER: Role.ValueType  # 6
+"""Consents to what others ask for."""
+ROLE_RESPONDER: Role.ValueType  # 7
+"""May ask for another role for a short time, in an emergency."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Platform:

@@ -23,8 +23,6 @@ from sqlalchemy import (
 
 from privyseald.adapters import schema
 from privyseald.model.errors import CounterTakenError
-from privyseald.model.fields import ALL_APPS
-from privyseald.model.policy import Grant, Role
 from privyseald.model.records import (
     AppRecord,
     ChannelRecord,
@@ -34,7 +32,6 @@ from privyseald.model.records import (
     LogHead,
     ReleaseRecord,
     SignedRecord,
-    TokenRecord,
 )
 from privyseald.model.schemes import Algorithm, KeyVersionState, Scheme
 from privyseald.ports import Signing
@@ -95,19 +92,22 @@ def both_in(
     return first.in_({a for a, _ in pairs}) & second.in_({b for _, b in pairs})
 
 
-class _Part:
+class Part:
+    """A part of the store over one connection."""
+
     def __init__(self, db: Db) -> None:
         self._db = db
 
-    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+    def rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """Return the rows of a query."""
         return [dict(row._mapping) for row in self._db.execute(query)]  # noqa: SLF001 - SQLAlchemy's documented accessor
 
 
-class SqlApps(_Part):
+class SqlApps(Part):
     """The apps."""
 
     def get(self, app: str) -> AppRecord | None:
-        rows = self._rows(select(schema.apps).where(schema.apps.c.id == app))
+        rows = self.rows(select(schema.apps).where(schema.apps.c.id == app))
         return AppRecord(**rows[0]) if rows else None
 
     def add(self, record: AppRecord) -> None:
@@ -115,10 +115,10 @@ class SqlApps(_Part):
 
     def list(self, after: str, limit: int) -> list[AppRecord]:
         query = select(schema.apps).where(schema.apps.c.id > after)
-        return [AppRecord(**r) for r in self._rows(query.order_by(schema.apps.c.id).limit(limit))]
+        return [AppRecord(**r) for r in self.rows(query.order_by(schema.apps.c.id).limit(limit))]
 
 
-class SqlKeys(_Part):
+class SqlKeys(Part):
     """Keys and their versions."""
 
     def get(self, app: str, key: str) -> KeyRecord | None:
@@ -126,7 +126,7 @@ class SqlKeys(_Part):
 
     def list(self, app: str) -> list[KeyRecord]:
         t, v = schema.keys, schema.key_versions
-        versions = self._rows(select(v).where(v.c.app == app).order_by(v.c.version))
+        versions = self.rows(select(v).where(v.c.app == app).order_by(v.c.version))
         records: dict[str, list[KeyVersionRecord]] = {}
         for row in versions:
             row["scheme"] = Scheme(row["scheme"])
@@ -142,7 +142,7 @@ class SqlKeys(_Part):
                 created_at=row["created_at"],
                 versions=tuple(records.get(row["id"], ())),
             )
-            for row in self._rows(select(t).where(t.c.app == app).order_by(t.c.id))
+            for row in self.rows(select(t).where(t.c.app == app).order_by(t.c.id))
         ]
 
     def add(self, record: KeyRecord) -> None:
@@ -162,43 +162,10 @@ class SqlKeys(_Part):
     def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
         t = schema.key_versions
         where = (t.c.app == version.app) & (t.c.key == version.key)
-        self._db.write(update(t).where(where, t.c.version == version.version).values(state=state))
-        self._db.raise_revision()
-
-
-class SqlAccess(_Part):
-    """Tokens and grants."""
-
-    def token(self, token_id: str) -> TokenRecord | None:
-        rows = self._rows(select(schema.tokens).where(schema.tokens.c.id == token_id))
-        return TokenRecord(**rows[0]) if rows else None
-
-    def tokens(self) -> list[TokenRecord]:
-        query = select(schema.tokens).order_by(schema.tokens.c.created_at.desc())
-        return [TokenRecord(**row) for row in self._rows(query)]
-
-    def put_token(self, record: TokenRecord) -> None:
-        self._db.write(delete(schema.tokens).where(schema.tokens.c.id == record.id))
-        self._db.write(insert(schema.tokens), asdict(record))
-        self._db.raise_revision()
-
-    def grants(self, *, principal: str = "", app: str = "", grant_id: str = "") -> list[Grant]:
-        t = schema.grants
-        query = select(t).order_by(t.c.created_at, t.c.id)
-        if principal:
-            query = query.where(t.c.principal == principal)
-        if app:
-            query = query.where(t.c.app.in_([app, ALL_APPS]))
-        if grant_id:
-            query = query.where(t.c.id == grant_id)
-        return [Grant(**{**row, "role": Role(row["role"])}) for row in self._rows(query)]
-
-    def add_grant(self, grant: Grant) -> None:
-        self._db.write(insert(schema.grants), asdict(grant))
-        self._db.raise_revision()
-
-    def remove_grant(self, grant_id: str) -> None:
-        self._db.write(delete(schema.grants).where(schema.grants.c.id == grant_id))
+        values: dict[str, Any] = {"state": state}
+        if state is KeyVersionState.DESTROYED:
+            values["blob"] = b""
+        self._db.write(update(t).where(where, t.c.version == version.version).values(values))
         self._db.raise_revision()
 
 
@@ -210,7 +177,7 @@ def _ranges_from_text(text: str) -> tuple[NativeRange, ...]:
     return tuple(NativeRange(**r) for r in json.loads(text))
 
 
-class SqlReleases(_Part):
+class SqlReleases(Part):
     """Signed and registered releases; what was signed is written when `flush` is called."""
 
     def __init__(self, db: Db) -> None:
@@ -228,7 +195,7 @@ class SqlReleases(_Part):
             return
         versions = {(s.app, s.version) for s in wanted}
         self._looked_up = dict.fromkeys(versions)
-        for row in self._rows(select(t).where(both_in(t.c.app, t.c.version, versions))):
+        for row in self.rows(select(t).where(both_in(t.c.app, t.c.version, versions))):
             self._looked_up[row["app"], row["version"]] = SignedRecord(**row)
         counters = {(s.app, s.counter) for s in wanted}
         query = select(t.c.app, t.c.counter).where(both_in(t.c.app, t.c.counter, counters))
@@ -252,7 +219,7 @@ class SqlReleases(_Part):
             return self._looked_up[app, version]
         t = schema.signed
         which = t.c.version == version if version else t.c.counter == counter
-        rows = self._rows(select(t).where(t.c.app == app, which))
+        rows = self.rows(select(t).where(t.c.app == app, which))
         return SignedRecord(**rows[0]) if rows else None
 
     def last_counter(self, app: str) -> int:
@@ -290,7 +257,7 @@ class SqlReleases(_Part):
         t = schema.releases
         query = select(t).where(t.c.app == app, t.c.counter < below)
         records = []
-        for row in self._rows(query.order_by(t.c.counter.desc()).limit(limit)):
+        for row in self.rows(query.order_by(t.c.counter.desc()).limit(limit)):
             row["signed_ranges"] = _ranges_from_text(row["signed_ranges"])
             row["ranges"] = _ranges_from_text(row["ranges"])
             records.append(ReleaseRecord(**row))
@@ -305,7 +272,7 @@ class SqlReleases(_Part):
         )
 
 
-class SqlChannels(_Part):
+class SqlChannels(Part):
     """Channels and their deployments."""
 
     def list(self, app: str, channel: str = "") -> list[ChannelRecord]:
@@ -313,7 +280,7 @@ class SqlChannels(_Part):
         query = select(t).where(t.c.app == app).order_by(t.c.id)
         if channel:
             query = query.where(t.c.id == channel)
-        return [ChannelRecord(**row) for row in self._rows(query)]
+        return [ChannelRecord(**row) for row in self.rows(query)]
 
     def add(self, record: ChannelRecord) -> None:
         self._db.write(insert(schema.channels), asdict(record))
@@ -334,11 +301,11 @@ class SqlChannels(_Part):
     def deployments(self, app: str, channel: str, limit: int) -> Sequence[DeploymentRecord]:
         t = schema.deployments
         query = select(t).where(t.c.app == app, t.c.channel == channel)
-        rows = self._rows(query.order_by(t.c.log_index.desc()).limit(limit))
+        rows = self.rows(query.order_by(t.c.log_index.desc()).limit(limit))
         return [DeploymentRecord(**row) for row in rows]
 
 
-class SqlLog(_Part):
+class SqlLog(Part):
     """The log."""
 
     def head(self) -> LogHead:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -75,6 +76,67 @@ grants = Table(
     Column("principal", String(128), nullable=False, index=True),
     Column("role", String(32), nullable=False),
     Column("app", String(63), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("conditions", Text, nullable=False, server_default="[]"),
+    Column("expires_at", BigInteger, nullable=False, server_default="0"),
+    Column("break_glass", Boolean, nullable=False, server_default=false()),
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("principal", String(128), nullable=False),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("attributes", Text, nullable=False),
+    Column("app", String(63), nullable=False),
+    Column("digests", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+used_tokens = Table(
+    "used_tokens",
+    metadata,
+    Column("issuer", String(63), nullable=False),
+    Column("token_sha256", LargeBinary, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    PrimaryKeyConstraint("issuer", "token_sha256"),
+)
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    Column("principal", String(128), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("action", String(32), nullable=False),
+    Column("app", String(63), nullable=False, index=True),
+    Column("subject", Text, nullable=False),
+    Column("requester", String(128), nullable=False),
+    Column("beneficiary", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("needed", Integer, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("approvers", Text, nullable=False),
+    Column("rejected_by", String(128), nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+denied_certificates = Table(
+    "denied_certificates",
+    metadata,
+    Column("serial", String(64), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("principal", String(128), nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
 signed = Table(

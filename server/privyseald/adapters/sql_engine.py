@@ -36,6 +36,7 @@ def make_engine(url: str) -> Engine:
                 "wal_autocheckpoint=8000",
                 "cache_size=-65536",
                 "trusted_schema=OFF",
+                "secure_delete=ON",
             ):
                 connection.execute(f"PRAGMA {pragma}")
 

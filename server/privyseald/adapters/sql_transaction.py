@@ -16,13 +16,18 @@ from sqlalchemy import Connection, NestedTransaction, select
 from privyseald.adapters import schema
 from privyseald.adapters.repositories import (
     Db,
-    SqlAccess,
     SqlApps,
     SqlChannels,
     SqlKeys,
     SqlLog,
     SqlReleases,
     both_in,
+)
+from privyseald.adapters.repositories_access import (
+    SqlApprovals,
+    SqlGrants,
+    SqlPolicies,
+    SqlTokens,
 )
 from privyseald.model import merkle
 from privyseald.model.errors import AlreadyExists
@@ -37,7 +42,10 @@ class SqlView:
     def __init__(self, db: Db) -> None:
         self.apps = SqlApps(db)
         self.keys = SqlKeys(db)
-        self.access = SqlAccess(db)
+        self.tokens = SqlTokens(db)
+        self.grants = SqlGrants(db)
+        self.policies = SqlPolicies(db)
+        self.approvals = SqlApprovals(db)
         self.releases = SqlReleases(db)
         self.channels = SqlChannels(db)
         self.log = SqlLog(db)
@@ -45,7 +53,7 @@ class SqlView:
 
     @property
     def revision(self) -> int:
-        """The revision of tokens, grants and key states."""
+        """The revision of credentials, grants, policies and key states."""
         return self._db.revision()
 
 

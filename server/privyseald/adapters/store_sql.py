@@ -224,12 +224,14 @@ class SqlStore:
         return note
 
     def _sweep(self, connection: Connection, now: int) -> None:
-        """Forget answers that no retry will ask for any more."""
+        """Forget answers that no retry will ask for any more, and what has expired."""
         if 0 <= now - self._swept < _SWEEP:
             return
         self._swept = now
         t = schema.answers
         connection.execute(delete(t).where(t.c.created_at < now - ANSWERS_KEPT))
+        for table in (schema.used_tokens, schema.sessions):
+            connection.execute(delete(table).where(table.c.expires_at < now))
 
 
 def _take(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:

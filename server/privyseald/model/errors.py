@@ -5,7 +5,9 @@ The tree::
 DomainError
 ├── InvalidArgument      a field is wrong; names it
 ├── Unauthenticated      no credential, or one that does not count
+│   └── TokenRefused     a CI system's identity token; has detail for the log
 ├── PermissionDenied     nothing allows it
+├── ResourceExhausted    too much in too short a time
 ├── NotFound
 ├── AlreadyExists
 ├── FailedPrecondition   right request, wrong state
@@ -41,6 +43,24 @@ class InvalidArgument(DomainError):  # noqa: N818 - named as the status it becom
 
 class Unauthenticated(DomainError):  # noqa: N818 - named as the status it becomes
     """The caller is nobody known."""
+
+
+class TokenRefused(Unauthenticated):
+    """An identity token was refused.
+
+    Args:
+        message: Short, for the caller.
+        reason: UPPER_SNAKE_CASE.
+        detail: For the log alone: what was found.
+    """
+
+    def __init__(self, message: str, *, reason: str, detail: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.detail = detail
+
+
+class ResourceExhausted(DomainError):  # noqa: N818 - named as the status it becomes
+    """The caller asks for too much; the same call may succeed later."""
 
 
 class PermissionDenied(DomainError):  # noqa: N818 - named as the status it becomes

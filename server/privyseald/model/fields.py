@@ -14,7 +14,13 @@ _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _NATIVE = re.compile(r"[0-9]+(\.[0-9]+){0,4}([-+][A-Za-z0-9.-]+)?")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
-_PRINCIPAL = re.compile(r"(token|certificate):[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_PRINCIPAL = re.compile(
+    r"(token|certificate):[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
+    r"|workload:[a-z0-9][a-z0-9-]{0,30}:[A-Za-z0-9][A-Za-z0-9._@/{}:-]*"
+    r"|spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+"
+)
+_SERIAL = re.compile(r"[0-9a-f]{1,40}")
+MAX_PRINCIPAL = 128
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URL = re.compile(r"(https?|file)://[^\s\x00-\x20\x7f]+")
 MAX_BUNDLE = 2**32 - 2
@@ -94,7 +100,21 @@ def resource(name: str, field: str) -> str:
 
 def principal(value: str) -> str:
     """Return a valid principal."""
-    return _match(_PRINCIPAL, "principal", value, "must be token:{id} or certificate:{common name}")
+    if len(value) > MAX_PRINCIPAL:
+        raise InvalidArgument("principal", f"must be at most {MAX_PRINCIPAL} characters")
+    return _match(
+        _PRINCIPAL,
+        "principal",
+        value,
+        "must be token:{id}, certificate:{common name}, spiffe://{trust domain}/{path} or "
+        "workload:{issuer}:{immutable id}",
+    )
+
+
+def serial(value: str) -> str:
+    """Return a certificate's serial number: lower-case hexadecimal, no leading zeros."""
+    text = value.replace(":", "").lower().removeprefix("0x").lstrip("0")
+    return _match(_SERIAL, "serial", text, "must be 1 to 40 hexadecimal digits")
 
 
 def request_id(value: str) -> str:

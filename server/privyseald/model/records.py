@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,6 +85,44 @@ class TokenRecord:
     created_at: int
     expires_at: int
     revoked: bool = False
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """What a workload got for its identity token: one app, the bundles it named, minutes.
+
+    `attributes` is what the token said, `digests` are SHA-256 of bundles; the secret is kept
+    as its SHA-256.
+    """
+
+    id: str
+    principal: str
+    secret_sha256: bytes
+    attributes: Mapping[str, str]
+    app: str
+    digests: tuple[bytes, ...]
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    """A team's policies as they were applied; the highest version is in force."""
+
+    version: int
+    text: str
+    principal: str
+    created_at: int
+
+
+@dataclass(frozen=True)
+class DeniedCertificate:
+    """A client certificate that does not count any more, by its serial number (hexadecimal)."""
+
+    serial: str
+    reason: str
+    principal: str
+    created_at: int
 
 
 @dataclass(frozen=True)

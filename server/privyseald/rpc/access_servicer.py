@@ -11,24 +11,61 @@ from privyseald.model.errors import AlreadyExists
 from privyseald.model.policy import Caller, Grant
 from privyseald.model.records import TokenRecord
 from privyseald.rpc import convert
-from privyseald.rpc.calls import call, idempotent
-from privyseald.services.access import Access
+from privyseald.rpc.calls import Gate, call, idempotent, open_call
+from privyseald.services.credentials import Credentials
+from privyseald.services.grants import Grants, conditions_of
+from privyseald.services.workloads import Workloads
 
 
 class AccessServicer(access_grpc.AccessServiceServicer):
     """privyseal.v1.AccessService."""
 
-    def __init__(self, access: Access) -> None:
-        self.access = access
+    def __init__(
+        self, gate: Gate, credentials: Credentials, grants: Grants, workloads: Workloads
+    ) -> None:
+        self.gate, self._credentials = gate, credentials
+        self._grants, self._workloads = grants, workloads
 
     @call
     async def WhoAmI(
         self, request: access_pb.WhoAmIRequest, caller: Caller
     ) -> access_pb.WhoAmIResponse:
         """Say who calls."""
-        grants = [convert.grant(g) for g in await self.access.who(caller)]
+        grants = [convert.grant(g) for g in await self._grants.of(caller)]
         return access_pb.WhoAmIResponse(
-            principal=caller.principal, grants=grants, server_version=__version__
+            principal=caller.principal,
+            grants=grants,
+            server_version=__version__,
+            attributes=dict(caller.attributes),
+            expire_time=convert.time(caller.expires_at) if caller.expires_at else None,
+        )
+
+    @open_call
+    async def ExchangeToken(
+        self, request: access_pb.ExchangeTokenRequest
+    ) -> access_pb.ExchangeTokenResponse:
+        """Exchange an identity token for a session."""
+        made = await self._workloads.exchange(
+            request.id_token,
+            fields.app_name(request.parent, "parent"),
+            list(request.bundle_sha256s),
+        )
+        return access_pb.ExchangeTokenResponse(
+            session=made.secret,
+            principal=made.record.principal,
+            expire_time=convert.time(made.record.expires_at),
+            attributes=dict(made.record.attributes),
+        )
+
+    @call
+    async def InspectToken(
+        self, request: access_pb.InspectTokenRequest, caller: Caller
+    ) -> access_pb.InspectTokenResponse:
+        """Say what an identity token says."""
+        app = fields.resource(request.resource, "resource")
+        workload = await self._workloads.inspect(caller, request.id_token, app)
+        return access_pb.InspectTokenResponse(
+            principal=workload.principal, attributes=dict(workload.attributes)
         )
 
     @call
@@ -42,7 +79,7 @@ class AccessServicer(access_grpc.AccessServiceServicer):
                 token=convert.token(made[0]), grants=[convert.grant(g) for g in made[1]]
             )
 
-        secret, answer = await self.access.create_token(
+        secret, answer = await self._credentials.create_token(
             caller,
             idempotent(caller, request, encode),
             name=request.display_name,
@@ -66,7 +103,7 @@ class AccessServicer(access_grpc.AccessServiceServicer):
         self, request: access_pb.ListTokensRequest, caller: Caller
     ) -> access_pb.ListTokensResponse:
         """List tokens."""
-        found = await self.access.tokens(caller)
+        found = await self._credentials.tokens(caller)
         return access_pb.ListTokensResponse(tokens=[convert.token(t) for t in found])
 
     @call
@@ -75,7 +112,7 @@ class AccessServicer(access_grpc.AccessServiceServicer):
     ) -> access_pb.RevokeTokenResponse:
         """Revoke a token."""
         message = access_pb.RevokeTokenResponse
-        answer = await self.access.revoke_token(
+        answer = await self._credentials.revoke_token(
             caller,
             idempotent(caller, request, lambda t: message(token=convert.token(t))),
             fields.parts(request.name, "name", "tokens")[0],
@@ -89,8 +126,17 @@ class AccessServicer(access_grpc.AccessServiceServicer):
         """Give a role."""
         message = access_pb.CreateGrantResponse
         app = fields.resource(request.resource, "resource")
-        wanted = Grant("", fields.principal(request.principal), convert.role(request.role), app)
-        answer = await self.access.create_grant(
+        principal = fields.principal(request.principal)
+        if principal.startswith("workload:"):
+            self._workloads.issuer(principal.split(":")[1])
+        wanted = Grant(
+            "",
+            principal,
+            convert.role(request.role),
+            app,
+            conditions=conditions_of(request.conditions),
+        )
+        answer = await self._grants.create(
             caller, idempotent(caller, request, lambda g: message(grant=convert.grant(g))), wanted
         )
         return message.FromString(answer)
@@ -100,7 +146,7 @@ class AccessServicer(access_grpc.AccessServiceServicer):
         self, request: access_pb.ListGrantsRequest, caller: Caller
     ) -> access_pb.ListGrantsResponse:
         """List grants."""
-        found = await self.access.grants(caller, fields.resource(request.resource, "resource"))
+        found = await self._grants.list(caller, fields.resource(request.resource, "resource"))
         return access_pb.ListGrantsResponse(grants=[convert.grant(g) for g in found])
 
     @call
@@ -109,9 +155,35 @@ class AccessServicer(access_grpc.AccessServiceServicer):
     ) -> access_pb.RevokeGrantResponse:
         """Take a role back."""
         message = access_pb.RevokeGrantResponse
-        answer = await self.access.revoke_grant(
+        answer = await self._grants.revoke(
             caller,
             idempotent(caller, request, lambda _: message()),
             fields.parts(request.name, "name", "grants")[0],
         )
         return message.FromString(answer)
+
+    @call
+    async def DenyCertificate(
+        self, request: access_pb.DenyCertificateRequest, caller: Caller
+    ) -> access_pb.DenyCertificateResponse:
+        """Deny a certificate."""
+        message = access_pb.DenyCertificateResponse
+        answer = await self._credentials.deny_certificate(
+            caller,
+            idempotent(
+                caller, request, lambda d: message(certificate=convert.denied_certificate(d))
+            ),
+            serial=request.serial,
+            reason=request.reason,
+        )
+        return message.FromString(answer)
+
+    @call
+    async def ListDeniedCertificates(
+        self, request: access_pb.ListDeniedCertificatesRequest, caller: Caller
+    ) -> access_pb.ListDeniedCertificatesResponse:
+        """List denied certificates."""
+        found = await self._credentials.denials(caller)
+        return access_pb.ListDeniedCertificatesResponse(
+            certificates=[convert.denied_certificate(d) for d in found]
+        )

@@ -10,16 +10,15 @@ from privyseald.model import fields
 from privyseald.model.policy import Caller
 from privyseald.model.records import AppRecord, KeyRecord
 from privyseald.rpc import convert
-from privyseald.rpc.calls import call, idempotent, page
-from privyseald.services.access import Access
+from privyseald.rpc.calls import Gate, call, idempotent, page
 from privyseald.services.keys import Keys
 
 
 class AppServicer(app_grpc.AppServiceServicer):
     """privyseal.v1.AppService."""
 
-    def __init__(self, access: Access, keys: Keys) -> None:
-        self.access, self._keys = access, keys
+    def __init__(self, gate: Gate, keys: Keys) -> None:
+        self.gate, self._keys = gate, keys
 
     @call
     async def CreateApp(

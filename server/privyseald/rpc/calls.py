@@ -1,9 +1,10 @@
-"""What every call goes through: authentication, error mapping, idempotency."""
+"""What every call goes through: authentication, limits, error mapping, idempotency."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -11,9 +12,11 @@ import grpc
 from google.protobuf.message import Message
 
 from privyseald.model import fields
-from privyseald.model.errors import Unauthenticated
+from privyseald.model.errors import ResourceExhausted, Unauthenticated
+from privyseald.model.limits import Buckets
 from privyseald.model.policy import Caller
-from privyseald.ports import Request
+from privyseald.ports import Peers, Request
+from privyseald.rpc.metrics import CALLS
 from privyseald.rpc.status import abort
 from privyseald.services.access import Access
 
@@ -21,33 +24,125 @@ _Req = TypeVar("_Req", bound=Message)
 _Res = TypeVar("_Res")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Method = Callable[[Any, _Req, Caller], Awaitable[_Res]]
+OpenMethod = Callable[[Any, _Req], Awaitable[_Res]]
+
+_FAILURES_PER_SECOND, _FAILURES_BURST = 10, 200
+_OPEN_PER_SECOND, _OPEN_BURST = 200, 2000
+
+
+class Gate:
+    """Lets callers in: says who calls, and holds them to their rates.
+
+    Args:
+        access: Knows tokens and certificates.
+        peers: Reads client certificates.
+        principal_rate: Calls per second of one principal in the long run; 0 for any number.
+        app_rate: Calls per second about one app, likewise. Twice as many at once.
+    """
+
+    def __init__(
+        self, access: Access, peers: Peers, *, principal_rate: float, app_rate: float
+    ) -> None:
+        self._access = access
+        self._peers = peers
+        self._principals = Buckets(principal_rate, 2 * principal_rate)
+        self._apps = Buckets(app_rate, 2 * app_rate)
+        self._failures = Buckets(_FAILURES_PER_SECOND, _FAILURES_BURST)
+        self._open = Buckets(_OPEN_PER_SECOND, _OPEN_BURST)
+
+    async def enter(self, context: Context, request: Message) -> Caller:
+        """Return the caller.
+
+        Raises:
+            Unauthenticated: If there is no credential that counts.
+            ResourceExhausted: If the caller, or everybody who calls about the app, or the
+                address that keeps failing, has had its share.
+        """
+        now = time.monotonic()
+        try:
+            caller = await self._authenticate(context, now)
+        except Unauthenticated:
+            self._failures.take(_address(context), now)
+            raise
+        if not self._principals.take(caller.principal, now):
+            raise _too_many(f"calls by {caller.principal}")
+        app = _app_of(request)
+        if app and not self._apps.take(app, now):
+            raise _too_many(f"calls about {app}")
+        return caller
+
+    def enter_openly(self, context: Context) -> None:
+        """Let in a call that needs no credential. Raises ResourceExhausted."""
+        if not self._open.take(_address(context), time.monotonic()):
+            raise _too_many("calls from this address")
+
+    async def _authenticate(self, context: Context, now: float) -> Caller:
+        peer = context.auth_context()
+        for certificate in peer.get("x509_pem_cert", ()):
+            chain = b"".join(peer.get("x509_pem_cert_chain", ()))
+            return await self._access.by_certificate(*self._peers.identify(certificate, chain))
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization" and isinstance(value, str):
+                kind, _, text = value.partition(" ")
+                if kind.lower() == "bearer":
+                    # Who keeps guessing is not looked up any more; who is known still is.
+                    if self._failures.spent(_address(context), now) and not self._access.knows(
+                        text
+                    ):
+                        raise _too_many("failed attempts from this address")
+                    return await self._access.by_token(text)
+        raise Unauthenticated(
+            "no credential; set PRIVYSEAL_TOKEN or use a client certificate",
+            reason="NO_CREDENTIAL",
+        )
 
 
 def call(method: Method[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable[_Res]]:
     """Make a servicer's method out of one that takes the caller; errors become statuses."""
+    calls = CALLS.labels(method.__name__)
 
     @functools.wraps(method)
     async def handler(self: Any, request: _Req, context: Context) -> _Res:
+        calls.inc()
         try:
-            return await method(self, request, await authenticate(self.access, context))
+            return await method(self, request, await self.gate.enter(context, request))
         except Exception as error:  # noqa: BLE001 - every error becomes a status
             await abort(context, error)
 
     return handler
 
 
-async def authenticate(access: Access, context: Context) -> Caller:
-    """Return the caller by its client certificate or its token. Raises Unauthenticated."""
-    for common_name in context.auth_context().get("x509_common_name", ()):
-        return await access.by_certificate(common_name.decode("utf-8", "replace"))
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization" and isinstance(value, str):
-            kind, _, text = value.partition(" ")
-            if kind.lower() == "bearer":
-                return await access.by_token(text)
-    raise Unauthenticated(
-        "no credential; set PRIVYSEAL_TOKEN or use a client certificate", reason="NO_CREDENTIAL"
-    )
+def open_call(method: OpenMethod[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable[_Res]]:
+    """Make a servicer's method that needs no credential; errors become statuses."""
+    calls = CALLS.labels(method.__name__)
+
+    @functools.wraps(method)
+    async def handler(self: Any, request: _Req, context: Context) -> _Res:
+        calls.inc()
+        try:
+            self.gate.enter_openly(context)
+            return await method(self, request)
+        except Exception as error:  # noqa: BLE001 - every error becomes a status
+            await abort(context, error)
+
+    return handler
+
+
+def _address(context: Context) -> str:
+    return context.peer().rpartition(":")[0]
+
+
+def _app_of(request: Message) -> str:
+    """Return apps/{app} if the request is about one app."""
+    for field in ("parent", "name", "release", "resource"):
+        value = getattr(request, field, "")
+        if value.startswith("apps/"):
+            return "/".join(value.split("/", 2)[:2])
+    return ""
+
+
+def _too_many(what: str) -> ResourceExhausted:
+    return ResourceExhausted(f"too many {what}; wait a second and try again", reason="RATE_LIMITED")
 
 
 def idempotent(caller: Caller, request: Message, encode: Callable[[Any], Message]) -> Request:

@@ -8,20 +8,25 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import app_service_pb2 as app_pb
+from privyseal.v1 import approval_service_pb2 as approval_pb
 from privyseal.v1 import key_service_pb2 as key_pb
+from privyseal.v1 import policy_service_pb2 as policy_pb
 from privyseal.v1 import release_service_pb2 as release_pb
 from privyseal.v1 import types_pb2 as pb
 from privyseal.verify.keys import spki_pem
 from privyseal.verify.statement import NativeRange
 
+from privyseald.model.approvals import Approval
 from privyseald.model.errors import InvalidArgument
-from privyseald.model.policy import Grant, Role
+from privyseald.model.policy import Action, Grant, Role
 from privyseald.model.records import (
     AppRecord,
     ChannelRecord,
+    DeniedCertificate,
     DeploymentRecord,
     KeyRecord,
     KeyVersionRecord,
+    PolicyRecord,
     ReleaseRecord,
     TokenRecord,
 )
@@ -188,5 +193,61 @@ def grant(record: Grant) -> access_pb.Grant:
         principal=record.principal,
         role=role_to_wire(record.role),
         resource=f"apps/{record.app}",
+        create_time=time(record.created_at),
+        conditions=dict(record.conditions),
+        expire_time=time(record.expires_at) if record.expires_at else None,
+        break_glass=record.break_glass,
+    )
+
+
+def denied_certificate(record: DeniedCertificate) -> access_pb.DeniedCertificate:
+    """Return a denied certificate."""
+    return access_pb.DeniedCertificate(
+        serial=record.serial,
+        reason=record.reason,
+        principal=record.principal,
+        create_time=time(record.created_at),
+    )
+
+
+def action(value: str) -> Action:
+    """Return the action. Raises InvalidArgument."""
+    try:
+        return Action(value)
+    except ValueError:
+        known = ", ".join(sorted(Action))
+        raise InvalidArgument("action", f"must be one of {known}") from None
+
+
+def approval(record: Approval, now: int) -> approval_pb.Approval:
+    """Return a request for consent, with what has become of it."""
+    return approval_pb.Approval(
+        name=record.name,
+        action=record.action,
+        resource=f"apps/{record.app}",
+        subject=record.subject,
+        requester=record.requester,
+        beneficiary=record.beneficiary,
+        reason=record.reason,
+        role=role_to_wire(Role(record.role)) if record.role else pb.ROLE_UNSPECIFIED,
+        ref=record.ref,
+        workflow=record.workflow,
+        needed=record.needed,
+        approvers=record.approvers,
+        uses=record.uses,
+        used=record.used,
+        state=approval_pb.ApprovalState.Value(_number("APPROVAL_STATE", record.state(now))),
+        create_time=time(record.created_at),
+        expire_time=time(record.expires_at),
+        rejected_by=record.rejected_by,
+    )
+
+
+def policies(record: PolicyRecord) -> policy_pb.Policies:
+    """Return policies."""
+    return policy_pb.Policies(
+        name=f"policies/{record.version}",
+        text=record.text,
+        principal=record.principal,
         create_time=time(record.created_at),
     )

@@ -8,16 +8,15 @@ from privyseal.v1 import key_service_pb2_grpc as key_grpc
 from privyseald.model import fields
 from privyseald.model.policy import Caller
 from privyseald.rpc import convert
-from privyseald.rpc.calls import call, idempotent
-from privyseald.services.access import Access
+from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.keys import Keys
 
 
 class KeyServicer(key_grpc.KeyServiceServicer):
     """privyseal.v1.KeyService."""
 
-    def __init__(self, access: Access, keys: Keys) -> None:
-        self.access, self._keys = access, keys
+    def __init__(self, gate: Gate, keys: Keys) -> None:
+        self.gate, self._keys = gate, keys
 
     @call
     async def CreateKey(
@@ -63,6 +62,23 @@ class KeyServicer(key_grpc.KeyServiceServicer):
         """Resume a version."""
         answer = await self._change(caller, request, key_pb.ResumeKeyVersionResponse, suspend=False)
         return key_pb.ResumeKeyVersionResponse.FromString(answer)
+
+    @call
+    async def DestroyKeyVersion(
+        self, request: key_pb.DestroyKeyVersionRequest, caller: Caller
+    ) -> key_pb.DestroyKeyVersionResponse:
+        """Destroy a version."""
+        message = key_pb.DestroyKeyVersionResponse
+        app, key, number = fields.parts(request.name, "name", "apps", "keys", "versions")
+        answer = await self._keys.destroy(
+            caller,
+            idempotent(caller, request, lambda v: message(key_version=convert.key_version(v))),
+            app=app,
+            key_id=key,
+            number=fields.number(number, "name"),
+            reason=request.reason,
+        )
+        return message.FromString(answer)
 
     async def _change(
         self,

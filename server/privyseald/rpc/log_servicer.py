@@ -8,16 +8,15 @@ from privyseal.v1 import types_pb2
 
 from privyseald.model.policy import Caller
 from privyseald.rpc import convert
-from privyseald.rpc.calls import call, page
-from privyseald.services.access import Access
+from privyseald.rpc.calls import Gate, call, page
 from privyseald.services.audit import Audit
 
 
 class LogServicer(log_grpc.LogServiceServicer):
     """privyseal.v1.LogService."""
 
-    def __init__(self, access: Access, audit: Audit, vkey: str) -> None:
-        self.access, self._audit, self._vkey = access, audit, vkey
+    def __init__(self, gate: Gate, audit: Audit, vkey: str) -> None:
+        self.gate, self._audit, self._vkey = gate, audit, vkey
 
     @call
     async def GetCheckpoint(

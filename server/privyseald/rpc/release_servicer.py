@@ -10,16 +10,15 @@ from privyseald.model.errors import InvalidArgument
 from privyseald.model.policy import Caller
 from privyseald.model.records import DeploymentRecord
 from privyseald.rpc import convert
-from privyseald.rpc.calls import call, idempotent, page
-from privyseald.services.access import Access
+from privyseald.rpc.calls import Gate, call, idempotent, page
 from privyseald.services.releases import Artifact, Releases
 
 
 class ReleaseServicer(release_grpc.ReleaseServiceServicer):
     """privyseal.v1.ReleaseService."""
 
-    def __init__(self, access: Access, releases: Releases) -> None:
-        self.access, self._releases = access, releases
+    def __init__(self, gate: Gate, releases: Releases) -> None:
+        self.gate, self._releases = gate, releases
 
     @call
     async def RegisterRelease(

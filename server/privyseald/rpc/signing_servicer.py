@@ -12,16 +12,15 @@ from privyseal.verify.statement import Statement
 from privyseald.model import fields
 from privyseald.model.policy import Caller
 from privyseald.rpc import convert
-from privyseald.rpc.calls import call, idempotent
-from privyseald.services.access import Access
+from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.signing import SignedRelease, Signing
 
 
 class SigningServicer(signing_grpc.SigningServiceServicer):
     """privyseal.v1.SigningService."""
 
-    def __init__(self, access: Access, signing: Signing) -> None:
-        self.access, self._signing = access, signing
+    def __init__(self, gate: Gate, signing: Signing) -> None:
+        self.gate, self._signing = gate, signing
 
     @call
     async def SignRelease(

@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from privyseald.model import errors
+from privyseald.rpc.metrics import ERRORS
 
 DOMAIN = "privyseal"
 CODES: dict[type[errors.DomainError], int] = {
@@ -21,6 +22,7 @@ CODES: dict[type[errors.DomainError], int] = {
     errors.NotFound: code_pb2.NOT_FOUND,
     errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
     errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
+    errors.ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
     errors.OutOfRange: code_pb2.OUT_OF_RANGE,
     errors.Unavailable: code_pb2.UNAVAILABLE,
 }
@@ -56,5 +58,6 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End a call with the status for an error."""
+    ERRORS.labels(getattr(error, "reason", "INTERNAL")).inc()
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)

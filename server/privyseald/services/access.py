@@ -1,330 +1,393 @@
-"""Who is calling, and whether they may; tokens and grants."""
+"""Who is calling, and whether they may."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
-import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from privyseald.model import fields
+from privyseal.verify.canonical import Json
+
+from privyseald.model import approvals, fields
+from privyseald.model.approvals import Approval, ApprovalState
 from privyseald.model.errors import (
+    DomainError,
     FailedPrecondition,
     InvalidArgument,
-    NotFound,
     PermissionDenied,
     Unauthenticated,
+    Unavailable,
 )
-from privyseald.model.policy import Action, Caller, Grant, Role, allows
-from privyseald.model.records import TokenRecord
-from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
+from privyseald.model.policy import Action, Caller, Decision, Query
+from privyseald.model.records import SessionRecord, TokenRecord
+from privyseald.ports import (
+    Clock,
+    Policies,
+    PolicySet,
+    Sealed,
+    Store,
+    Transaction,
+    View,
+)
+from privyseald.services.secret_text import SESSION_PREFIX, secret_id_of
 
-TOKEN_PREFIX = "pst_"  # noqa: S105 - the recognisable part, not a secret
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghijkmnpqrstuvwxyz"
-_ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH = 12, 31, 6
-MIN_TTL, DEFAULT_TTL, MAX_TTL = 3600, 90 * 86400, 366 * 86400
 _CACHE_SECONDS = 5
 _CACHE_MAX = 4096
-
-
-def _checksum(body: str) -> str:
-    value, digits = zlib.crc32(body.encode()), ""
-    for _ in range(_CHECKSUM_LENGTH):
-        value, digit = divmod(value, len(_ALPHABET))
-        digits += _ALPHABET[digit]
-    return digits
-
-
-def new_token() -> tuple[str, str]:
-    """Return the id and the text of a new token, with 180 bits of chance in it."""
-    token_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
-    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
-    body = TOKEN_PREFIX + token_id + secret
-    return token_id, body + _checksum(body)
-
-
-def token_id_of(text: str) -> str:
-    """Return the id in a token's text.
-
-    Raises:
-        Unauthenticated: If it is not of a token's form; the checksum catches a cut one.
-    """
-    length = len(TOKEN_PREFIX) + _ID_LENGTH + _SECRET_LENGTH + _CHECKSUM_LENGTH
-    body, checksum = text[:-_CHECKSUM_LENGTH], text[-_CHECKSUM_LENGTH:]
-    if (
-        len(text) != length
-        or not text.startswith(TOKEN_PREFIX)
-        or not text.isascii()
-        or _checksum(body) != checksum
-    ):
-        raise Unauthenticated(
-            "the API token is malformed or was cut; copy it again", reason="TOKEN_MALFORMED"
-        )
-    return text[len(TOKEN_PREFIX) : len(TOKEN_PREFIX) + _ID_LENGTH]
+_ANY_APPROVALS = 1_000_000
 
 
 class Access:
-    """Authentication of credentials, authorisation of acts, tokens and grants."""
+    """Authentication of credentials and authorisation of acts."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, policies: Policies, clock: Clock) -> None:
         self._store = store
+        self._policies = policies
         self._clock = clock
         self._callers: dict[str, tuple[int, Caller]] = {}
         self._revision = 0
+        self._compiled: tuple[int, PolicySet] | None = None
 
     async def by_token(self, text: str) -> Caller:
-        """Return the caller a token stands for. Raises Unauthenticated."""
+        """Return the caller a token or a session stands for. Raises Unauthenticated."""
         digest = hashlib.sha256(text.encode()).digest()
+        secret_id = secret_id_of(text)
 
         def query(view: View) -> Caller:
-            record = view.access.token(token_id_of(text))
-            if record is None or not hmac.compare_digest(record.secret_sha256, digest):
+            now = self._clock()
+            found: TokenRecord | SessionRecord | None = (
+                view.tokens.session(secret_id)
+                if text.startswith(SESSION_PREFIX)
+                else view.tokens.get(secret_id)
+            )
+            if found is None or not hmac.compare_digest(found.secret_sha256, digest):
                 raise Unauthenticated("the API token is unknown", reason="TOKEN_UNKNOWN")
-            _check_token(record, self._clock())
-            principal = f"token:{record.id}"
-            grants = tuple(view.access.grants(principal=principal))
-            return Caller(principal, grants, view.revision, record.id, record.expires_at)
+            return self._complete(view, _holder(found, now), now)
 
         return await self._cached(digest.hex(), query)
 
-    async def by_certificate(self, common_name: str) -> Caller:
-        """Return the caller a verified client certificate stands for."""
+    def knows(self, text: str) -> bool:
+        """Say whether a token was seen lately and counted."""
+        return hashlib.sha256(text.encode()).hexdigest() in self._callers
+
+    async def by_certificate(self, principal: str, serial: str) -> Caller:
+        """Return the caller a verified client certificate stands for.
+
+        Args:
+            principal: certificate:{common name}, or a SPIFFE ID.
+            serial: Its serial number, hexadecimal.
+        """
 
         def query(view: View) -> Caller:
-            principal = fields.principal(f"certificate:{common_name}")
-            grants = tuple(view.access.grants(principal=principal))
-            return Caller(principal, grants, view.revision)
+            _check_certificate(view, serial)
+            holder = Caller(fields.principal(principal), credential=serial)
+            return self._complete(view, holder, self._clock())
 
-        return await self._cached(f"certificate:{common_name}", query)
+        return await self._cached(f"{serial} {principal}", query)
 
     async def _cached(self, at: str, query: Callable[[View], Caller]) -> Caller:
         now = self._clock()
         cached = self._callers.get(at)
         if cached is not None and 0 <= now - cached[0] < _CACHE_SECONDS:
             known = cached[1]
-            if known.revision < self._revision:
-                return await self._fresh(at, query)
-            if not known.expires_at or now < known.expires_at:
+            if known.revision >= self._revision and not 0 < known.expires_at <= now:
                 return known
-        return await self._fresh(at, query)
-
-    def saw(self, revision: int) -> None:
-        """Note the revision that a commit saw; callers known as of an older one are read again."""
-        self._revision = revision
-
-    async def _fresh(self, at: str, query: Callable[[View], Caller]) -> Caller:
         caller: Caller = await self._store.read(query)
         if len(self._callers) >= _CACHE_MAX:
             self._callers.clear()
         self._callers[at] = (self._clock(), caller)
         return caller
 
-    async def authorise(self, caller: Caller, action: Action, app: str) -> None:
-        """Check what the caller's grants allow; a refusal goes to the log.
+    def saw(self, revision: int) -> None:
+        """Note the revision that a commit saw; callers known as of an older one are read again."""
+        self._revision = revision
+
+    def forget(self) -> None:
+        """Read every caller again when it next calls."""
+        self._callers.clear()
+
+    def again(self, view: View, caller: Caller, now: int) -> Caller:
+        """Return a caller as it is now: its credential, its grants, the policies.
 
         Raises:
-            PermissionDenied: If they do not.
+            Unauthenticated: If the credential has ended, was revoked or denied.
         """
-        if allows(caller.grants, action, app):
-            return
+        if caller.kind == "token":
+            token = view.tokens.get(caller.credential)
+            if token is None:
+                raise Unauthenticated("the API token is unknown", reason="TOKEN_UNKNOWN")
+            return self._complete(view, _holder(token, now), now)
+        if caller.kind == "workload":
+            session = view.tokens.session(caller.credential)
+            if session is None:
+                raise Unauthenticated("the session is unknown", reason="SESSION_UNKNOWN")
+            return self._complete(view, _holder(session, now), now)
+        _check_certificate(view, caller.credential)
+        return self._complete(view, Caller(caller.principal, credential=caller.credential), now)
 
-        def fresh(view: View) -> bool:
-            return allows(view.access.grants(principal=caller.principal), action, app)
+    def _complete(self, view: View, holder: Caller, now: int) -> Caller:
+        """Return a caller with its grants and the policies in force."""
+        grants = tuple(
+            grant
+            for grant in view.grants.list(principal=holder.principal)
+            if not 0 < grant.expires_at <= now
+        )
+        ends = [g.expires_at for g in grants if g.expires_at]
+        if holder.expires_at:
+            ends.append(holder.expires_at)
+        caller = replace(
+            holder, grants=grants, revision=view.revision, expires_at=min(ends, default=0)
+        )
+        return replace(caller, decider=self.policies(view).decider(caller))
 
-        # The cached grants can be older than a grant that was just given.
-        if await self._store.read(fresh):
-            self._callers.clear()
-            return
+    def policies(self, view: View) -> PolicySet:
+        """Return the policies in force. Raises Unavailable if they cannot be used."""
+        record = view.policies.get()
+        version, text = (record.version, record.text) if record is not None else (0, "")
+        if self._compiled is None or self._compiled[0] != version:
+            try:
+                self._compiled = (version, self._policies.compile(text))
+            except InvalidArgument:
+                raise Unavailable(
+                    f"policies/{version} cannot be used by this version of the daemon; nothing "
+                    "is allowed until other policies are in force",
+                    reason="POLICY_BROKEN",
+                ) from None
+        return self._compiled[1]
+
+    async def authorise(
+        self,
+        caller: Caller,
+        action: Action,
+        app: str,
+        *,
+        subject: str = "",
+        channel: str = "",
+        digest: bytes = b"",
+    ) -> Permit:
+        """Check what the policies say; a refusal goes to the log.
+
+        Args:
+            caller: Who asks.
+            action: For what.
+            app: On which app; `-` for all.
+            subject: What exactly, for approvals.
+            channel: For a deployment.
+            digest: For a signature, the bundle's.
+
+        Raises:
+            PermissionDenied: If they do not allow it.
+            FailedPrecondition: If they would, with an approval or a signing window.
+        """
+        permit = Permit(self, caller, _query(caller, action, app, channel, digest), subject)
+        if caller.decide(permit.query).allowed:
+            return permit
+
+        def fresh(view: View) -> Permit | DomainError:
+            # The cached grants can be older than a grant that was just given.
+            try:
+                return permit.renewed(view, self._clock())
+            except DomainError as error:
+                return error
+
+        found = await self._store.read(fresh)
+        if isinstance(found, Permit):
+            if not found.approval:
+                self.forget()
+            return found
+        await self.log_refusal(caller, permit, found)
+        raise found
+
+    async def log_refusal(self, caller: Caller, permit: Permit, error: DomainError) -> None:
+        """Append a refusal to the log."""
+        leaf: dict[str, Json] = {
+            "act": "refusal",
+            "principal": caller.principal,
+            "action": permit.query.action,
+            "resource": f"apps/{permit.query.app}",
+            "reason": error.reason,
+        }
+        if caller.kind == "workload":
+            leaf["session"] = caller.credential
+        if permit.subject:
+            leaf["subject"] = permit.subject
 
         def refusal(tx: Transaction) -> Callable[[Sealed], bytes]:
-            tx.record(
-                {
-                    "act": "refusal",
-                    "principal": caller.principal,
-                    "action": action,
-                    "resource": f"apps/{app}",
-                }
-            )
+            tx.record(leaf)
             return lambda _: b""
 
         await self._store.commit(refusal)
-        raise _denied(caller, action, app)
 
-    async def who(self, caller: Caller) -> list[Grant]:
-        """Return the caller's grants as they are now."""
-        query: Callable[[View], list[Grant]] = lambda v: v.access.grants(principal=caller.principal)  # noqa: E731
-        grants: list[Grant] = await self._store.read(query)
-        return grants
-
-    async def create_token(
-        self, caller: Caller, request: Request, *, name: str, ttl: int, roles: list[Role], app: str
-    ) -> tuple[str, bytes]:
-        """Create a token with grants; return its text, which is kept nowhere, and the answer."""
-        fields.text(name, "display_name", 100, least=1)
-        ttl = ttl or DEFAULT_TTL
-        if not MIN_TTL <= ttl <= MAX_TTL:
-            raise InvalidArgument("ttl_seconds", "must be between an hour and 366 days")
-        if not 1 <= len(roles) <= 20:
-            raise InvalidArgument("roles", "must name 1 to 20 roles")
-        await self.authorise(caller, Action.ACCESS_MANAGE, app)
-        token_id, text = new_token()
-        now = self._clock()
-        record = TokenRecord(token_id, name, hashlib.sha256(text.encode()).digest(), now, now + ttl)
-
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.ACCESS_MANAGE, app, now)
-            _require_app(tx, app)
-            tx.access.put_token(record)
-            made = [
-                Grant(secrets.token_hex(8), f"token:{token_id}", role, app, now)
-                for role in dict.fromkeys(roles)
-            ]
-            tx.record(
-                {
-                    "act": "token.create",
-                    "principal": caller.principal,
-                    "token": token_id,
-                    "name": name,
-                    "expires": record.expires_at,
-                }
-            )
-            for grant in made:
-                _add_grant(tx, caller, grant)
-            return lambda _: (record, made)
-
-        return text, await self._store.commit(act, request)
-
-    async def tokens(self, caller: Caller) -> list[TokenRecord]:
-        """Return all tokens, without secrets."""
-        await self.authorise(caller, Action.ACCESS_MANAGE, fields.ALL_APPS)
-        found: list[TokenRecord] = await self._store.read(lambda view: view.access.tokens())
-        return found
-
-    async def revoke_token(self, caller: Caller, request: Request, token_id: str) -> bytes:
-        """Revoke a token."""
-        await self.authorise(caller, Action.ACCESS_MANAGE, fields.ALL_APPS)
-        now = self._clock()
-
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.ACCESS_MANAGE, fields.ALL_APPS, now)
-            record = tx.access.token(token_id)
-            if record is None:
-                raise NotFound("there is no such token", reason="TOKEN_NOT_FOUND")
-            revoked = replace(record, revoked=True)
-            tx.access.put_token(revoked)
-            tx.record({"act": "token.revoke", "principal": caller.principal, "token": token_id})
-            return lambda _: revoked
-
-        answer = await self._store.commit(act, request)
-        self._callers.clear()
-        return answer
-
-    async def create_grant(self, caller: Caller, request: Request, grant: Grant) -> bytes:
-        """Give a principal a role."""
-        await self.authorise(caller, Action.ACCESS_MANAGE, grant.app)
-        now = self._clock()
-        made = replace(grant, id=secrets.token_hex(8), created_at=now)
-
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.ACCESS_MANAGE, grant.app, now)
-            _require_app(tx, grant.app)
-            _add_grant(tx, caller, made)
-            return lambda _: made
-
-        return await self._store.commit(act, request)
-
-    async def grants(self, caller: Caller, app: str) -> list[Grant]:
-        """Return the grants on an app."""
-        await self.authorise(caller, Action.ACCESS_MANAGE, app)
-        found: list[Grant] = await self._store.read(lambda view: view.access.grants(app=app))
-        return found
-
-    async def revoke_grant(self, caller: Caller, request: Request, grant_id: str) -> bytes:
-        """Take a grant back; what was signed under it and not answered is dropped."""
-        now = self._clock()
-        found: list[Grant] = await self._store.read(lambda v: v.access.grants(grant_id=grant_id))
-        app = found[0].app if found else fields.ALL_APPS
-        await self.authorise(caller, Action.ACCESS_MANAGE, app)
-
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.ACCESS_MANAGE, app, now)
-            grants = tx.access.grants(grant_id=grant_id)
-            if not grants:
-                raise NotFound("there is no such grant", reason="GRANT_NOT_FOUND")
-            if _is_last_admin(tx, grants[0]):
-                raise FailedPrecondition(
-                    "this is the last admin grant on all apps; make another first",
-                    reason="LAST_ADMIN",
-                )
-            tx.access.remove_grant(grant_id)
-            tx.record({"act": "grant.revoke", "principal": caller.principal, "grant": grant_id})
-            return lambda _: None
-
-        answer = await self._store.commit(act, request)
-        self._callers.clear()
-        return answer
+    def now(self) -> int:
+        """Return seconds since 1970."""
+        return self._clock()
 
 
-def authorise_again(tx: Transaction, caller: Caller, action: Action, app: str, now: int) -> None:
-    """Check inside the commit that nothing the caller was authorised by has changed.
+@dataclass(frozen=True)
+class Permit:
+    """What a caller was allowed, to be confirmed in the commit.
 
-    This is what makes revocation linearizable: an act whose grant or token was revoked
-    before its commit is dropped.
+    That is what makes revocation linearizable: an act whose grant, credential, policy or
+    approval went away before its commit is dropped.
 
-    Raises:
-        PermissionDenied, Unauthenticated: If it has.
+    Attributes:
+        access: What gave it.
+        caller: Whom it was given.
+        query: For what.
+        subject: What exactly.
+        approval: The id of the approval or window that it needs; empty if none.
     """
-    if caller.token_id and caller.expires_at <= now:
-        raise Unauthenticated("the API token has expired", reason="TOKEN_EXPIRED")
-    if tx.revision == caller.revision:
-        return
-    if caller.token_id:
-        record = tx.access.token(caller.token_id)
-        if record is None:
-            raise Unauthenticated("the API token is unknown", reason="TOKEN_UNKNOWN")
-        _check_token(record, now)
-    if not allows(tx.access.grants(principal=caller.principal), action, app):
-        raise _denied(caller, action, app)
+
+    access: Access
+    caller: Caller
+    query: Query
+    subject: str
+    approval: str = ""
+
+    def confirm(self, tx: Transaction) -> None:
+        """Check that it still holds, and use the approval up.
+
+        Raises:
+            PermissionDenied, Unauthenticated, FailedPrecondition: If it does not.
+        """
+        self.use(tx, self.check(tx))
+
+    def check(self, tx: Transaction) -> Approval | None:
+        """Check that it still holds; return the approval that it needs."""
+        now = self.access.now()
+        caller = self.caller
+        if (
+            not self.approval
+            and tx.revision == caller.revision
+            and not 0 < caller.expires_at <= now
+        ):
+            return None
+        renewed = self.renewed(tx, now)
+        return tx.approvals.get(renewed.approval) if renewed.approval else None
+
+    def use(self, tx: Transaction, approval: Approval | None) -> None:
+        """Use up what `check` returned."""
+        if approval is None:
+            return
+        used = approvals.use(approval, self.access.now())
+        tx.approvals.put(used)
+        tx.record(
+            {
+                "act": "approval.use",
+                "principal": self.caller.principal,
+                "approval": approval.name,
+                "action": self.query.action,
+                "use": used.used,
+            }
+        )
+
+    def renewed(self, view: View, now: int) -> Permit:
+        """Return it as it is now, with the approval that it needs.
+
+        Raises:
+            As `Access.authorise`.
+        """
+        caller = self.access.again(view, self.caller, now)
+        query = replace(self.query, approvals=0, window=False)
+        decision = caller.decide(query)
+        if decision.allowed:
+            return Permit(self.access, caller, query, self.subject)
+        action, app = query.action, query.app
+        for approval in view.approvals.list(app, action=action, after=now):
+            if approval.state(now) is not ApprovalState.APPROVED or not approval.serves(
+                caller.principal, caller.attributes, action, app, self.subject
+            ):
+                continue
+            given = replace(query, approvals=len(approval.approvers), window=approval.window)
+            if caller.decide(given).allowed:
+                return Permit(self.access, caller, given, self.subject, approval.id)
+        if self.subject and caller.decide(replace(query, approvals=_ANY_APPROVALS)).allowed:
+            raise _needs_approval(action, app, self.subject, decision)
+        if caller.decide(replace(query, window=True)).allowed:
+            raise _needs_window(app, decision)
+        raise _denied(caller, query, decision)
 
 
-def _check_token(record: TokenRecord, now: int) -> None:
-    if record.revoked:
-        raise Unauthenticated("the API token was revoked", reason="TOKEN_REVOKED")
-    if record.expires_at <= now:
-        raise Unauthenticated("the API token has expired", reason="TOKEN_EXPIRED")
+def _query(caller: Caller, action: Action, app: str, channel: str, digest: bytes) -> Query:
+    bound = caller.kind != "workload" or (
+        app == caller.session_app
+        and (action is not Action.RELEASE_SIGN or digest in caller.digests)
+    )
+    return Query(action, app, channel, bound)
 
 
-def _denied(caller: Caller, action: Action, app: str) -> PermissionDenied:
-    target = "all apps" if app == fields.ALL_APPS else f"apps/{app}"
-    return PermissionDenied(
-        f"{caller.principal} has no grant for {action} on {target}; ask an admin for one",
-        reason="NO_GRANT",
+def _holder(found: TokenRecord | SessionRecord, now: int) -> Caller:
+    if isinstance(found, TokenRecord):
+        if found.revoked:
+            raise Unauthenticated("the API token was revoked", reason="TOKEN_REVOKED")
+        if found.expires_at <= now:
+            raise Unauthenticated("the API token has expired", reason="TOKEN_EXPIRED")
+        principal = f"token:{found.id}"
+        return Caller(principal, credential=found.id, expires_at=found.expires_at)
+    if found.expires_at <= now:
+        raise Unauthenticated(
+            "the workload's session has expired; ask CI for a new identity token",
+            reason="SESSION_EXPIRED",
+        )
+    return Caller(
+        found.principal,
+        credential=found.id,
+        expires_at=found.expires_at,
+        attributes=found.attributes,
+        session_app=found.app,
+        digests=frozenset(found.digests),
     )
 
 
-def _require_app(tx: Transaction, app: str) -> None:
-    if app != fields.ALL_APPS and tx.apps.get(app) is None:
-        raise NotFound(f"there is no app apps/{app}", reason="APP_NOT_FOUND")
+def _check_certificate(view: View, serial: str) -> None:
+    if view.tokens.denied(serial) is not None:
+        raise Unauthenticated(
+            "this client certificate is denied; have another issued", reason="CERTIFICATE_DENIED"
+        )
 
 
-def _is_last_admin(tx: Transaction, grant: Grant) -> bool:
-    if grant.role is not Role.ADMIN or grant.app != fields.ALL_APPS:
-        return False
-    admins = [g for g in tx.access.grants(app=fields.ALL_APPS) if g.role is Role.ADMIN]
-    return [g.id for g in admins if g.app == fields.ALL_APPS] == [grant.id]
+def _target(app: str) -> str:
+    return "all apps" if app == fields.ALL_APPS else f"apps/{app}"
 
 
-def _add_grant(tx: Transaction, caller: Caller, grant: Grant) -> None:
-    tx.access.add_grant(grant)
-    tx.record(
-        {
-            "act": "grant.create",
-            "principal": caller.principal,
-            "grant": grant.id,
-            "to": grant.principal,
-            "role": grant.role,
-            "resource": f"apps/{grant.app}",
-        }
+def _denied(caller: Caller, query: Query, decision: Decision) -> PermissionDenied:
+    what = f"{query.action} on {_target(query.app)}"
+    if not query.bound:
+        return PermissionDenied(
+            f"this session is for apps/{caller.session_app} and the bundles that it named, not "
+            f"for {what}; exchange another identity token",
+            reason="SESSION_BOUND",
+        )
+    if decision.policies:
+        return PermissionDenied(
+            f"{what} is forbidden to {caller.principal} by policy {', '.join(decision.policies)}",
+            reason="POLICY_FORBIDS",
+        )
+    unmet = {g.mismatch(caller.attributes) for g in caller.grants} - {""}
+    if unmet:
+        return PermissionDenied(
+            f"{caller.principal} has no grant for {what} with its {', '.join(sorted(unmet))}; "
+            "ask an admin for one",
+            reason="NO_GRANT",
+        )
+    return PermissionDenied(
+        f"{caller.principal} has no grant for {what}; ask an admin for one", reason="NO_GRANT"
+    )
+
+
+def _needs_approval(
+    action: Action, app: str, subject: str, decision: Decision
+) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"policy {', '.join(decision.policies)} asks for the consent of others; ask with: "
+        f"privyseal approval request --action {action} --app-id {app} --subject '{subject}'",
+        reason="APPROVAL_REQUIRED",
+    )
+
+
+def _needs_window(app: str, decision: Decision) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"policy {', '.join(decision.policies)} asks for a signing window; ask for one with: "
+        f"privyseal approval window --app-id {app}",
+        reason="WINDOW_REQUIRED",
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
-from privyseald.model.policy import Action, Caller, allows
+from privyseald.model.policy import Action, Caller, Query
 from privyseald.model.records import AppRecord, KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import (
     Algorithm,
@@ -18,7 +18,7 @@ from privyseald.model.schemes import (
     choose_algorithm,
 )
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
-from privyseald.services.access import Access, authorise_again
+from privyseald.services.access import Access
 
 
 class Keys:
@@ -42,13 +42,13 @@ class Keys:
         """Create an app and its statement key; the answer is made of (AppRecord, KeyRecord)."""
         app = fields.app_id(app) if app else secrets.token_hex(4)
         fields.text(display_name, "display_name", 100)
-        await self._access.authorise(caller, Action.APP_CREATE, fields.ALL_APPS)
+        permit = await self._access.authorise(caller, Action.APP_CREATE, fields.ALL_APPS)
         now = self._clock()
         key = await self._generate(app, Scheme.STATEMENT_V1, Scheme.STATEMENT_V1, algorithm, now)
         record = AppRecord(app, display_name, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.APP_CREATE, fields.ALL_APPS, now)
+            permit.confirm(tx)
             if tx.apps.get(app) is not None:
                 raise AlreadyExists(f"apps/{app} exists", reason="APP_EXISTS", field="app_id")
             tx.apps.add(record)
@@ -68,10 +68,15 @@ class Keys:
         """Return the apps the caller may read, and where the next page begins."""
 
         def query(view: View) -> tuple[list[AppRecord], str]:
-            grants = view.access.grants(principal=caller.principal)
             page = view.apps.list(after, limit)
             more = page[-1].id if len(page) == limit else ""
-            return [a for a in page if allows(grants, Action.APP_READ, a.id)], more
+            asked = self._access.again(view, caller, self._clock())
+            readable = [
+                a
+                for a in page
+                if asked.decide(Query(Action.APP_READ, a.id, bound=_bound(caller, a.id))).allowed
+            ]
+            return readable, more
 
         found: tuple[list[AppRecord], str] = await self._store.read(query)
         return found
@@ -88,13 +93,13 @@ class Keys:
     ) -> bytes:
         """Create a key whose first version is active and primary."""
         key_id = fields.key_id(key_id or scheme)
-        await self._access.authorise(caller, Action.KEY_MANAGE, app)
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
         await self._store.read(lambda view: require_app(view, app))
         now = self._clock()
         record = await self._generate(app, key_id, scheme, algorithm, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.KEY_MANAGE, app, now)
+            permit.confirm(tx)
             require_app(tx, app)
             for other in tx.keys.list(app):
                 if other.id == key_id or other.scheme is scheme:
@@ -140,18 +145,14 @@ class Keys:
     ) -> bytes:
         """Suspend an active version, or resume a suspended one."""
         fields.text(reason, "reason", 500, least=1)
-        await self._access.authorise(caller, Action.KEY_MANAGE, app)
-        now = self._clock()
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
         have, become = KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED
         if not suspend:
             have, become = become, have
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.KEY_MANAGE, app, now)
-            key = tx.keys.get(app, key_id)
-            version = key.version(number) if key else None
-            if version is None:
-                raise NotFound("there is no such key version", reason="KEY_VERSION_NOT_FOUND")
+            permit.confirm(tx)
+            version = _require_version(tx, app, key_id, number)
             if version.state is not have:
                 raise FailedPrecondition(
                     f"{version.name} is {version.state}, it must be {have} for this",
@@ -167,6 +168,43 @@ class Keys:
                 }
             )
             return lambda _: replace(version, state=become)
+
+        return await self._store.commit(act, request)
+
+    async def destroy(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        key_id: str,
+        number: int,
+        reason: str,
+    ) -> bytes:
+        """Erase a version's private key for ever; it must not be active."""
+        fields.text(reason, "reason", 500, least=1)
+        name = f"apps/{app}/keys/{key_id}/versions/{number}"
+        permit = await self._access.authorise(caller, Action.KEY_DESTROY, app, subject=name)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            version = _require_version(tx, app, key_id, number)
+            if version.state in {KeyVersionState.ACTIVE, KeyVersionState.DESTROYED}:
+                raise FailedPrecondition(
+                    f"{version.name} is {version.state}; suspend it first, and see that nothing "
+                    "needs it",
+                    reason="KEY_VERSION_STATE",
+                )
+            tx.keys.set_state(version, KeyVersionState.DESTROYED)
+            tx.record(
+                {
+                    "act": "key.destroy",
+                    "principal": caller.principal,
+                    "keyVersion": version.name,
+                    "reason": reason,
+                }
+            )
+            return lambda _: replace(version, state=KeyVersionState.DESTROYED, blob=b"")
 
         return await self._store.commit(act, request)
 
@@ -193,6 +231,10 @@ class Keys:
         return KeyRecord(app, key_id, scheme, 1, now, (version,))
 
 
+def _bound(caller: Caller, app: str) -> bool:
+    return not caller.session_app or caller.session_app == app
+
+
 def require_app(view: View, app: str) -> AppRecord:
     """Return an app. Raises NotFound."""
     found = view.apps.get(app)
@@ -201,6 +243,14 @@ def require_app(view: View, app: str) -> AppRecord:
             f"there is no app apps/{app}; `privyseal app list` shows them", reason="APP_NOT_FOUND"
         )
     return found
+
+
+def _require_version(tx: Transaction, app: str, key_id: str, number: int) -> KeyVersionRecord:
+    key = tx.keys.get(app, key_id)
+    version = key.version(number) if key else None
+    if version is None:
+        raise NotFound("there is no such key version", reason="KEY_VERSION_NOT_FOUND")
+    return version
 
 
 def _add_key(tx: Transaction, caller: Caller, key: KeyRecord) -> None:

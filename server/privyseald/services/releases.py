@@ -19,7 +19,7 @@ from privyseald.model.records import (
     ReleaseRecord,
 )
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
-from privyseald.services.access import Access, authorise_again
+from privyseald.services.access import Access
 from privyseald.services.keys import require_app
 
 ARTIFACT_TYPES = ("zip", "manifest")
@@ -56,11 +56,11 @@ class Releases:
         commit = fields.commit(artifact.commit_sha, "commit_sha")
         fields.text(artifact.commit_ref, "commit_ref", 200)
         fields.text(artifact.commit_message, "commit_message", 500)
-        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
         now = self._clock()
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            permit.confirm(tx)
             require_app(tx, app)
             signed = tx.releases.signed(app, version=version)
             if signed is None or not signed.receipt:
@@ -147,11 +147,10 @@ class Releases:
         ranges = fields.native_ranges(ranges)
         if not ranges:
             raise InvalidArgument("native_ranges", "must name a platform")
-        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
-        now = self._clock()
+        permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            permit.confirm(tx)
             record = _require_release(tx, app, counter)
             named = {r.platform for r in ranges}
             kept = [r for r in record.ranges if r.platform not in named]
@@ -177,12 +176,12 @@ class Releases:
     ) -> bytes:
         """Create a channel; the answer is made of a ChannelRecord."""
         fields.channel_id(channel)
-        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
         now = self._clock()
         record = ChannelRecord(app, channel, 0, 0, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            permit.confirm(tx)
             require_app(tx, app)
             if tx.channels.list(app, channel):
                 raise AlreadyExists(
@@ -211,11 +210,10 @@ class Releases:
         self, caller: Caller, request: Request, *, app: str, channel: str
     ) -> bytes:
         """Delete a channel."""
-        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
-        now = self._clock()
+        permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            permit.confirm(tx)
             record = _require_channel(tx, app, channel)
             tx.channels.remove(app, channel)
             tx.record(
@@ -231,11 +229,21 @@ class Releases:
         """Point channels at a release; the answer is made of a list of DeploymentRecord."""
         if not 1 <= len(set(channels)) <= 20:
             raise InvalidArgument("channels", "must name 1 to 20 channels")
-        await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
+        permits = [
+            await self._access.authorise(
+                caller,
+                Action.RELEASE_DEPLOY,
+                app,
+                channel=name,
+                subject=f"apps/{app}/channels/{name} = apps/{app}/releases/{counter}",
+            )
+            for name in dict.fromkeys(channels)
+        ]
         now = self._clock()
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
-            authorise_again(tx, caller, Action.RELEASE_MANAGE, app, now)
+            for permit in permits:
+                permit.confirm(tx)
             release = _require_release(tx, app, counter)
             made = []
             for name in dict.fromkeys(channels):

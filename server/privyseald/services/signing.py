@@ -24,7 +24,7 @@ from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyVersionRecord, SignedRecord
 from privyseald.model.schemes import KeyVersionState, Scheme
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
-from privyseald.services.access import Access, authorise_again
+from privyseald.services.access import Access, Permit
 from privyseald.services.keys import require_app
 
 _TRIES = 3
@@ -71,16 +71,18 @@ class Signing:
         """
         _check(wanted)
         app = wanted.app
-        await self._access.authorise(caller, Action.RELEASE_SIGN, app)
+        permit = await self._access.authorise(
+            caller, Action.RELEASE_SIGN, app, digest=wanted.bundle_sha256
+        )
         for _ in range(_TRIES):
             try:
-                return await self._sign_once(caller, request, wanted)
+                return await self._sign_once(permit, request, wanted)
             except (_KeysChangedError, CounterTakenError):
                 self._keys.pop(app, None)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
-    async def _sign_once(self, caller: Caller, request: Request, wanted: Statement) -> bytes:
-        app = wanted.app
+    async def _sign_once(self, permit: Permit, request: Request, wanted: Statement) -> bytes:
+        app, caller = wanted.app, permit.caller
         content = hashlib.sha256(canonical(_content(wanted))).digest()
         revision, keys = await self._active_keys(caller, app, wanted.version, content)
         now = self._clock()
@@ -89,6 +91,9 @@ class Signing:
         payload, raw = await self._keyholder.sign_release(
             statement, keys[0].wrapped, [key.wrapped for key in keys[1:]]
         )
+        signer: dict[str, Json] = {"principal": caller.principal}
+        if caller.session_app:
+            signer["session"] = caller.credential
         signatures = tuple(
             SchemeSignature(key.scheme, key.algorithm, key.name, key.public_key, signature)
             for key, signature in zip(keys, raw, strict=True)
@@ -96,16 +101,15 @@ class Signing:
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             self._access.saw(tx.revision)
-            authorise_again(tx, caller, Action.RELEASE_SIGN, app, now)
+            window = permit.check(tx)
             existing = tx.releases.signed(app, version=wanted.version)
             if existing is not None:
                 answer = _same(existing, content)
                 return lambda _: answer
             if tx.revision != revision:
                 _require_same_keys(tx, app, keys)
-            index = tx.record(
-                {"principal": caller.principal, **signature_act(payload, statement, signatures)}
-            )
+            permit.use(tx, window)
+            index = tx.record({**signer, **signature_act(payload, statement, signatures)})
             record = SignedRecord(app, wanted.version, counter, content, b"", now)
             tx.releases.add_signed(record)
 

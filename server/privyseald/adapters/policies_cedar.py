@@ -1,0 +1,245 @@
+"""Policies in Cedar (https://docs.cedarpolicy.com): the built-in set, a team's own, grants.
+
+A grant is a link of a role's template: `?principal` is a `Pattern` entity that stands for
+the grant, and a caller is in it if it is the grant's principal and meets its conditions;
+`?resource` is the app. Policies are parsed once a set and linked once a caller; decisions
+are remembered, since the same question has the same answer until the revision rises.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import cedarpy
+
+from privyseald.model.errors import InvalidArgument
+from privyseald.model.fields import ALL_APPS
+from privyseald.model.policy import (
+    PERMISSIONS,
+    SENSITIVE,
+    Action,
+    Caller,
+    Decision,
+    Grant,
+    Query,
+    Role,
+)
+from privyseald.model.workload import ATTRIBUTES
+
+MAX_TEXT = 256 * 1024
+_MAX_REMEMBERED = 256
+_KINDS = {
+    "token": "Token",
+    "certificate": "Certificate",
+    "spiffe": "Spiffe",
+    "workload": "Workload",
+}
+
+
+def schema_text() -> str:
+    """Return the Cedar schema that every policy is validated against."""
+    attributes = ", ".join(f"{name}?: String" for name in ATTRIBUTES)
+    lines = [
+        "entity Pattern;",
+        "entity AllApps;",
+        "entity App in [AllApps];",
+        "entity Token in [Pattern];",
+        "entity Certificate in [Pattern] = { serial: String };",
+        "entity Spiffe in [Pattern] = { serial: String, trust_domain: String };",
+        f"entity Workload in [Pattern] = {{ {attributes} }};",
+        "action sensitive;",
+        *(f'action "role.{role}";' for role in Role),
+    ]
+    for action in Action:
+        groups = [f'"role.{role}"' for role in Role if action in PERMISSIONS[role]]
+        if action in SENSITIVE:
+            groups.append("sensitive")
+        lines.append(
+            f'action "{action}" in [{", ".join(groups)}] appliesTo {{ '
+            f"principal: [{', '.join(_KINDS.values())}], resource: [App, AllApps], context: {{ "
+            "channel: String, bound: Bool, approvals: Long, window: Bool, break_glass: Bool } };"
+        )
+    return "\n".join(lines)
+
+
+def builtin_text(approvals: int) -> str:
+    """Return the built-in policies.
+
+    Args:
+        approvals: How many people must consent to a sensitive act.
+    """
+    lines = [
+        f'@id("builtin.role.{role}")\n'
+        f'permit (principal in ?principal, action in Action::"role.{role}", '
+        "resource in ?resource);"
+        for role in Role
+    ]
+    # A stolen session of a workload is worth one app, and the bundles it named.
+    lines.append(
+        '@id("builtin.bound")\nforbid (principal, action, resource) unless {context.bound};'
+    )
+    if approvals:
+        lines.append(
+            '@id("builtin.approval")\nforbid (principal, action in Action::"sensitive", resource) '
+            f"unless {{ context.approvals >= {approvals} }};"
+        )
+    return "\n".join(lines)
+
+
+class CedarPolicies:
+    """Compiles a team's policies together with the built-in set.
+
+    Args:
+        approvals: How many people must consent to a sensitive act.
+    """
+
+    def __init__(self, approvals: int) -> None:
+        self._schema = cedarpy.Schema.from_str(schema_text())
+        self._builtin = builtin_text(approvals)
+
+    def compile(self, text: str) -> CedarSet:
+        """Return policies that can be asked.
+
+        Args:
+            text: The team's policies in Cedar's own syntax; may be empty.
+
+        Raises:
+            InvalidArgument: If they cannot be parsed, or do not fit the schema, or are
+                templates, or have no name or one that is taken.
+        """
+        if len(text.encode()) > MAX_TEXT:
+            raise InvalidArgument("policies", f"must be at most {MAX_TEXT:,} bytes")
+        try:
+            own = cedarpy.PolicySet.from_str(text) if text.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise InvalidArgument("policies", _line(str(error))) from None
+        if own is not None:
+            if own.templates():
+                raise InvalidArgument(
+                    "policies", "must not hold templates; grants are made with `grant create`"
+                )
+            _check_names(text)
+            found = cedarpy.validate_policies(text, self._schema)
+            if not found.validation_passed:
+                named = found.id_annotations_by_policy_id
+                texts = [f"{named.get(e.policy_id, e.policy_id)}: {e.error}" for e in found.errors]
+                raise InvalidArgument("policies", _line("; ".join(texts)))
+        return CedarSet(cedarpy.PolicySet.from_str(self._builtin + "\n" + text), self._schema)
+
+
+class CedarSet:
+    """Built-in and team's policies, compiled."""
+
+    def __init__(self, policies: cedarpy.PolicySet, schema: cedarpy.Schema) -> None:
+        self._policies = policies
+        self._schema = schema
+
+    def decider(self, caller: Caller) -> CedarDecider:
+        """Return the policies as they apply to a caller."""
+        links = [
+            {
+                "template_id": f"builtin.role.{grant.role}",
+                "new_id": f"grants/{grant.id}",
+                "values": {
+                    "?principal": {"type": "Pattern", "id": grant.id},
+                    "?resource": _app(grant.app),
+                },
+            }
+            for grant in caller.grants
+        ]
+        return CedarDecider(self._policies.with_linked_batch(links), self._schema, caller)
+
+
+class CedarDecider:
+    """The policies, as they apply to one caller."""
+
+    def __init__(self, policies: cedarpy.PolicySet, schema: cedarpy.Schema, caller: Caller) -> None:
+        self._policies = policies
+        self._schema = schema
+        kind, _, rest = caller.principal.partition(":")
+        name = caller.principal if kind == "spiffe" else rest
+        self._principal = {"type": _KINDS[kind], "id": name}
+        self._entity = {
+            "uid": self._principal,
+            "attrs": _attributes(kind, caller),
+            "parents": [{"type": "Pattern", "id": g.id} for g in _matching(caller)],
+        }
+        self._break_glass = caller.break_glass
+        self._entities: dict[str, cedarpy.Entities] = {}
+        self._known: dict[Query, Decision] = {}
+
+    def decide(self, query: Query) -> Decision:
+        """Answer a question."""
+        known = self._known.get(query)
+        if known is None:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            known = self._known[query] = self._ask(query)
+        return known
+
+    def _ask(self, query: Query) -> Decision:
+        resource = _app(query.app)
+        entities = self._entities.get(query.app)
+        if entities is None:
+            parents = [] if query.app == ALL_APPS else [_app(ALL_APPS)]
+            app = {"uid": resource, "attrs": {}, "parents": parents}
+            entities = cedarpy.Entities.from_json_str(json.dumps([self._entity, app]), self._schema)
+            self._entities = {query.app: entities}
+        asked = {
+            "principal": self._principal,
+            "action": {"type": "Action", "id": query.action},
+            "resource": resource,
+            "context": {
+                "channel": query.channel,
+                "bound": query.bound,
+                "approvals": query.approvals,
+                "window": query.window,
+                "break_glass": self._break_glass,
+            },
+        }
+        answer = cedarpy.is_authorized(asked, self._policies, entities, self._schema)
+        diagnostics = answer.diagnostics
+        if diagnostics.errors:
+            # A policy that cannot be evaluated is skipped by Cedar, a forbid too: deny.
+            return Decision(allowed=False, policies=("error",))
+        names = diagnostics.id_annotations_by_reason
+        reasons = (r if r.startswith("grants/") else names.get(r, r) for r in diagnostics.reasons)
+        return Decision(answer.allowed, tuple(sorted(reasons)))
+
+
+def _matching(caller: Caller) -> list[Grant]:
+    return [g for g in caller.grants if not g.mismatch(caller.attributes)]
+
+
+def _attributes(kind: str, caller: Caller) -> dict[str, Any]:
+    if kind == "workload":
+        return {name: caller.attributes[name] for name in ATTRIBUTES if name in caller.attributes}
+    if kind == "spiffe":
+        domain = caller.principal.removeprefix("spiffe://").partition("/")[0]
+        return {"serial": caller.credential, "trust_domain": domain}
+    return {"serial": caller.credential} if kind == "certificate" else {}
+
+
+def _app(app: str) -> dict[str, str]:
+    return {"type": "AllApps" if app == ALL_APPS else "App", "id": app}
+
+
+def _check_names(text: str) -> None:
+    seen: set[str] = set()
+    for number, policy in enumerate(
+        json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"].values(), 1
+    ):
+        name = (policy.get("annotations") or {}).get("id")
+        if not name:
+            raise InvalidArgument(
+                "policies", f'policy {number} has no name; put @id("name") before it'
+            )
+        if name in seen or name.startswith(("builtin.", "grants/")):
+            raise InvalidArgument("policies", f"the name {name} is taken; give each policy its own")
+        seen.add(name)
+
+
+def _line(text: str) -> str:
+    """Return an error of the parser as one line of bounded length."""
+    return " ".join(text.split())[:500]

@@ -1,0 +1,124 @@
+"""Who has which role where."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from privyseal.verify.canonical import Json
+
+from privyseald.model import fields
+from privyseald.model.errors import FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.policy import Action, Caller, Grant, Role
+from privyseald.model.workload import ATTRIBUTES
+from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access
+
+MAX_CONDITIONS = 10
+
+
+class Grants:
+    """Gives and takes back roles."""
+
+    def __init__(self, store: Store, access: Access, clock: Clock) -> None:
+        self._store = store
+        self._access = access
+        self._clock = clock
+
+    async def create(self, caller: Caller, request: Request, grant: Grant) -> bytes:
+        """Give a principal a role; the answer is made of the Grant."""
+        _check_conditions(grant)
+        permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, grant.app)
+        made = replace(grant, id=secrets.token_hex(8), created_at=self._clock())
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            add_grant(tx, caller.principal, made)
+            return lambda _: made
+
+        return await self._store.commit(act, request)
+
+    async def list(self, caller: Caller, app: str) -> list[Grant]:
+        """Return the grants on an app."""
+        await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
+        found: list[Grant] = await self._store.read(lambda view: view.grants.list(app=app))
+        return found
+
+    async def of(self, caller: Caller) -> Sequence[Grant]:
+        """Return the caller's own grants as they are now."""
+
+        def query(view: View) -> Sequence[Grant]:
+            return view.grants.list(principal=caller.principal)
+
+        found: Sequence[Grant] = await self._store.read(query)
+        return found
+
+    async def revoke(self, caller: Caller, request: Request, grant_id: str) -> bytes:
+        """Take a grant back; what was signed under it and not answered is dropped."""
+        found: Sequence[Grant] = await self._store.read(lambda v: v.grants.list(grant_id=grant_id))
+        app = found[0].app if found else fields.ALL_APPS
+        permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            grants = tx.grants.list(grant_id=grant_id)
+            if not grants:
+                raise NotFound("there is no such grant", reason="GRANT_NOT_FOUND")
+            if _is_last_admin(tx, grants[0]):
+                raise FailedPrecondition(
+                    "this is the last admin grant on all apps; make another first",
+                    reason="LAST_ADMIN",
+                )
+            tx.grants.remove(grant_id)
+            tx.record({"act": "grant.revoke", "principal": caller.principal, "grant": grant_id})
+            return lambda _: None
+
+        answer = await self._store.commit(act, request)
+        self._access.forget()
+        return answer
+
+
+def add_grant(tx: Transaction, by: str, grant: Grant) -> None:
+    """Add a grant and its leaf. Raises NotFound if its app is missing."""
+    if grant.app != fields.ALL_APPS and tx.apps.get(grant.app) is None:
+        raise NotFound(f"there is no app apps/{grant.app}", reason="APP_NOT_FOUND")
+    tx.grants.add(grant)
+    leaf: dict[str, Json] = {
+        "act": "grant.create",
+        "principal": by,
+        "grant": grant.id,
+        "to": grant.principal,
+        "role": grant.role,
+        "resource": f"apps/{grant.app}",
+    }
+    if grant.conditions:
+        conditions: dict[str, Json] = dict(grant.conditions)
+        leaf["conditions"] = conditions
+    if grant.expires_at:
+        leaf["expires"] = grant.expires_at
+    tx.record(leaf)
+
+
+def conditions_of(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return conditions in their one order."""
+    return tuple(sorted(values.items()))
+
+
+def _check_conditions(grant: Grant) -> None:
+    if grant.conditions and not grant.principal.startswith("workload:"):
+        raise InvalidArgument("conditions", "are for workloads alone")
+    if len(grant.conditions) > MAX_CONDITIONS:
+        raise InvalidArgument("conditions", f"must be at most {MAX_CONDITIONS}")
+    for name, value in grant.conditions:
+        if name not in ATTRIBUTES:
+            raise InvalidArgument("conditions", f"must be about {', '.join(ATTRIBUTES)}")
+        fields.text(value, "conditions", 512, least=1)
+
+
+def _is_last_admin(tx: Transaction, grant: Grant) -> bool:
+    if grant.role is not Role.ADMIN or grant.app != fields.ALL_APPS:
+        return False
+    admins = [g for g in tx.grants.list(app=fields.ALL_APPS) if g.role is Role.ADMIN]
+    lasting = [g.id for g in admins if g.app == fields.ALL_APPS and not g.expires_at]
+    return lasting == [grant.id]
