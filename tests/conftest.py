@@ -35,6 +35,7 @@ class Result:
 @dataclass
 class Daemon:
     data: Path
+    settings: str = ""
     env: dict = field(default_factory=dict)
     process: subprocess.Popen | None = None
 
@@ -57,6 +58,21 @@ class Daemon:
             capture_output=True,
             timeout=60,
         )
+        (self.data / "privyseald.toml").write_text(self.settings)
+
+    def twin(self) -> Daemon:
+        """Return another daemon on the same data directory and database, not started."""
+        other = Daemon(self.data)
+        other.ports = [free_port() for _ in range(3)]
+        tokens, certificates, gateway = (f"127.0.0.1:{port}" for port in other.ports)
+        other.tokens, other.gateway = tokens, f"http://{gateway}"
+        other.env = {
+            **self.env,
+            "PRIVYSEALD_LISTEN_TOKENS": tokens,
+            "PRIVYSEALD_LISTEN_CERTIFICATES": certificates,
+            "PRIVYSEALD_GATEWAY": gateway,
+        }
+        return other
 
     def start(self) -> None:
         self.log = (self.data / "daemon.log").open("ab")
@@ -113,6 +129,25 @@ class Daemon:
             "PRIVYSEAL_TOKEN": made["secret"],
             "NAME": made["token"],
         }
+
+    def person(self, name: str, *roles: str, app: str = "-") -> dict:
+        """Issue a certificate, grant it roles, and return the environment that uses it."""
+        folder = self.data / name
+        subprocess.run(
+            [sys.executable, "-m", "privyseald.main", "issue-certificate", name, "--out", folder],
+            env=self.env,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        for role in roles:
+            flags = ("--principal", f"certificate:{name}", "--role", role, "--app-id", app)
+            self.ok("grant", "create", *flags)
+        return {"PRIVYSEAL_PROFILE": str(folder / "profile.toml")}
+
+    def entries(self) -> list[dict]:
+        """Return every leaf of the log."""
+        return [entry["leaf"] for entry in self.ok("log", "list", "--last", "0")["entries"]]
 
     def empty_profile(self) -> Path:
         path = self.data / "empty.toml"

@@ -131,7 +131,7 @@ def same_files(www, applied):
         ("swagger-ui-dist-5.35.0/.", 10),
     ],
 )
-def test_a_real_build(daemon, device, npm_package, tmp_path, build, least):  # noqa: PLR0917 - fixtures
+def test_a_real_build(daemon, device, npm_package, tmp_path, build, least):
     www = tmp_path / "www"
     spec, _, folder = build.rpartition("/")
     shutil.copytree(npm_package(spec) / folder, www)

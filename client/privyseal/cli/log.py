@@ -73,6 +73,44 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
     )
 
 
+@command(commands, "list")
+@click.option("--act", multiple=True, help="Only these acts, such as refusal; repeatable.")
+@click.option("--app-id", default="", help="Only what is about this app.")
+@click.option("--last", default=50, show_default=True, help="The newest so many; 0 for all.")
+def list_entries(out: Output, act: tuple[str, ...], app_id: str, last: int) -> None:
+    """List what was done, and what was refused, newest last.
+
+    Example: privyseal log list --act refusal --app-id 042a1261
+    """
+    from privyseal.v1 import log_service_pb2 as pb
+    from privyseal.verify.canonical import parse_object
+
+    with connect() as to:
+        note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
+        leaves = _leaves(to, int(note.split("\n")[1]))
+    rows = [
+        {"index": index, "leaf": leaf}
+        for index, leaf in enumerate(parse_object(leaf, "log leaf") for leaf in leaves)
+        if (not act or leaf["act"] in act) and (not app_id or _is_about(leaf, app_id))
+    ][-last:]
+    out.done({"entries": rows}, *(_entry_line(r["index"], r["leaf"]) for r in rows))
+
+
+def _is_about(leaf: dict[str, Any], app: str) -> bool:
+    name = f"apps/{app}"
+    texts = (value for value in leaf.values() if isinstance(value, str))
+    return leaf.get("app") == app or any((t + "/").startswith(name + "/") for t in texts)
+
+
+def _entry_line(index: int, leaf: dict[str, Any]) -> str:
+    from datetime import UTC, datetime
+
+    when = datetime.fromtimestamp(leaf["time"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rest = {k: v for k, v in leaf.items() if k not in {"act", "principal", "time", "signatures"}}
+    told = " ".join(f"{k}={v}" for k, v in sorted(rest.items()) if isinstance(v, str | int))
+    return f"{index:>6}  {when}  {leaf['act']:<18} {leaf['principal']:<24} {told}"
+
+
 def _leaves(to: Any, size: int) -> list[bytes]:
     from privyseal.v1 import log_service_pb2 as pb
     from privyseal.verify.errors import VerificationError

@@ -80,7 +80,8 @@ class Jwks:
         Raises:
             Unavailable: If the keys are not known, or have been out of reach for too long.
         """
-        if self._wants_fetch(kid):
+        # Who finds a fetch under way waits for it: the key may be in what it brings.
+        if self._wants_fetch(kid) or (kid not in self._keys and self._lock.locked()):
             async with self._lock:
                 if self._wants_fetch(kid):
                     await self._refresh()

@@ -1,0 +1,209 @@
+"""The policies against an independent oracle, and what is refused when they are loaded."""
+
+import random
+
+import pytest
+from privyseald.adapters.policies_cedar import CedarPolicies, builtin_text, schema_text
+from privyseald.model.errors import InvalidArgument
+from privyseald.model.policy import Action, Caller, Grant, Query
+
+# Written down a second time on purpose: the oracle must not share a table with the code.
+ALLOWED = {
+    "admin": "app.create app.read access.manage key.read release.read log.read policy.read "
+    "approval.request",
+    "security-officer": "key.manage key.destroy key.import key.force-retire backup.export app.read "
+    "key.read release.read policy.manage policy.read approval.request",
+    "signer": "release.sign app.read key.read release.read",
+    "releaser": "release.manage release.deploy app.read key.read release.read approval.request",
+    "auditor": "log.read app.read key.read release.read policy.read",
+    "approver": "approval.give app.read key.read release.read",
+    "responder": "break-glass app.read key.read release.read",
+}
+NEEDS_CONSENT = {
+    *("key.destroy", "key.import", "key.force-retire", "backup.export", "policy.manage"),
+}
+REFS = ["refs/heads/main", "refs/heads/dev", "refs/tags/v1"]
+APPS = ["a", "b", "c"]
+CHANNELS = ["", "production", "beta"]
+
+
+def random_conditions(chance, *, workload):
+    """Return conditions: the text of each, and what it means as a function."""
+    channel, least, ref = chance.choice(CHANNELS), chance.randint(0, 3), chance.choice(REFS)
+    conditions = [
+        (f'context.channel == "{channel}"', lambda _, q: q.channel == channel),
+        (f"context.approvals >= {least}", lambda _, q: q.approvals >= least),
+        ("context.window", lambda _, q: q.window),
+        ("context.break_glass", lambda c, _: any(g.break_glass for g in c.grants)),
+    ]
+    if workload:
+        text = f'(principal has ref && principal.ref == "{ref}")'
+        conditions.append((text, lambda c, _: c.attributes.get("ref") == ref))
+    return conditions
+
+
+def team_policy(chance, number):
+    """Return a random policy: its text, and what it means as a function."""
+    effect = chance.choice(["permit", "forbid", "forbid"])
+    action = chance.choice([None, *Action])
+    app = chance.choice([None, *APPS])
+    kind = chance.choice([None, "Workload", "Token"])
+    possible = random_conditions(chance, workload=kind == "Workload")
+    conditions = chance.sample(possible, chance.randint(0, 3))
+    word = chance.choice(["when", "unless"])
+    text = (
+        f'@id("team.{number}") {effect} ('
+        + (f"principal is {kind}, " if kind else "principal, ")
+        + (f'action == Action::"{action}", ' if action else "action, ")
+        + (f'resource == App::"{app}")' if app else "resource)")
+        + (f" {word} {{ {' && '.join(t for t, _ in conditions)} }}" if conditions else "")
+        + ";"
+    )
+
+    def applies(caller, query):
+        if kind and caller.kind != kind.lower():
+            return False
+        if (action and query.action != action) or (app and query.app != app):
+            return False
+        if not conditions:
+            return True
+        held = all(test(caller, query) for _, test in conditions)
+        return held if word == "when" else not held
+
+    return text, effect, applies
+
+
+def oracle(caller, query, team, needed):
+    """Say what the answer must be, from the words of the documentation alone."""
+    if not query.bound:
+        return False
+    if needed and query.action in NEEDS_CONSENT and query.approvals < needed:
+        return False
+    if any(effect == "forbid" and applies(caller, query) for _, effect, applies in team):
+        return False
+    if any(effect == "permit" and applies(caller, query) for _, effect, applies in team):
+        return True
+    return any(
+        grant.app in {"-", query.app}
+        and query.action in ALLOWED[grant.role].split()
+        and all(caller.attributes.get(name) == value for name, value in grant.conditions)
+        for grant in caller.grants
+    )
+
+
+def random_caller(chance):
+    workload = chance.random() < 0.6
+    attributes = {"issuer": "github", "ref": chance.choice(REFS)} if workload else {}
+    if workload and chance.random() < 0.2:
+        del attributes["ref"]
+    grants = tuple(
+        Grant(
+            f"g{n}",
+            "x",
+            chance.choice(list(ALLOWED)),
+            chance.choice(["-", *APPS]),
+            conditions=(("ref", chance.choice(REFS)),)
+            if workload and chance.random() < 0.5
+            else (),
+            break_glass=chance.random() < 0.1,
+        )
+        for n in range(chance.randint(0, 4))
+    )
+    return Caller(
+        f"workload:github:{chance.randint(1, 9)}" if workload else "token:abc",
+        grants,
+        attributes=attributes,
+    )
+
+
+def random_query(chance):
+    return Query(
+        chance.choice(list(Action)),
+        chance.choice(["-", *APPS]),
+        channel=chance.choice(CHANNELS),
+        bound=chance.random() < 0.9,
+        approvals=chance.randint(0, 3),
+        window=chance.random() < 0.5,
+    )
+
+
+def compare(pairs, seed):
+    """Compare random pairs of policies and requests; return how many, and how many allowed."""
+    chance = random.Random(seed)
+    done = allowed = 0
+    while done < pairs:
+        needed = chance.randint(0, 2)
+        team = [team_policy(chance, n) for n in range(chance.randint(0, 5))]
+        policies = CedarPolicies(needed).compile("\n".join(text for text, _, _ in team))
+        for _ in range(5):
+            caller = random_caller(chance)
+            decider = policies.decider(caller)
+            for _ in range(40):
+                query = random_query(chance)
+                answer = decider.decide(query)
+                assert answer.allowed == oracle(caller, query, team, needed), (team, caller, query)
+                assert not (answer.allowed and not answer.policies), "nothing is allowed by nothing"
+                done += 1
+                allowed += answer.allowed
+    return done, allowed
+
+
+def test_decisions_are_those_of_an_independent_oracle():
+    done, allowed = compare(20_000, seed=1)
+    assert done / 20 < allowed < done / 2, "both answers are common"
+
+
+@pytest.mark.long
+def test_a_million_decisions_are_those_of_an_independent_oracle():
+    done, allowed = compare(1_000_000, seed=2)
+    assert done >= 1_000_000
+    assert done / 20 < allowed < done / 2
+    print(f"{done:,} pairs, {allowed:,} allowed")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("permit (", "unexpected end"),
+        ("permit (principal, action, resource);", "has no name"),
+        ('@id("a") permit (principal, action == Action::"fly", resource);', "fly"),
+        ('@id("a") permit (principal, action, resource) when { principal.shoe == 1 };', "shoe"),
+        ('@id("a") permit (principal == ?principal, action, resource);', "templates"),
+        ('@id("builtin.bound") permit (principal, action, resource);', "is taken"),
+        ('@id("a") permit (principal is Token, action, resource); ' * 2, "is taken"),
+        (
+            '@id("a") permit (principal is Workload, action, resource) when { principal.sha == "" };',
+            "sha",
+        ),
+        ('@id("a") permit (principal, action, resource) when { context.approvals == "1" };', "a:"),
+        ("//" + "x" * 300_000, "262,144 bytes"),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_refused(text, told):
+    with pytest.raises(InvalidArgument, match=told) as error:
+        CedarPolicies(1).compile(text)
+    assert len(error.value.message) < 600
+    assert "\n" not in error.value.message
+
+
+def test_a_policy_that_fails_while_it_is_asked_denies():
+    # Cedar skips what it cannot evaluate; skipping a forbid would open a door.
+    team = (
+        '@id("sum") forbid (principal, action, resource) '
+        "when { 9223372036854775807 + context.approvals > 0 };"
+    )
+    grants = (Grant("g", "token:t", "signer", "-"),)
+    decider = CedarPolicies(0).compile(team).decider(Caller("token:t", grants))
+    answer = decider.decide(Query(Action.RELEASE_SIGN, "a", approvals=1))
+    assert (answer.allowed, answer.policies) == (False, ("error",))
+
+
+def test_nobody_is_allowed_anything_before_the_policies_are_known():
+    caller = Caller("token:t", (Grant("g", "token:t", "admin", "-"),))
+    assert not caller.decide(Query(Action.APP_READ, "a")).allowed
+
+
+def test_the_built_in_policies_fit_their_own_schema():
+    import cedarpy
+
+    assert cedarpy.validate_policies(builtin_text(2), schema_text()).validation_passed
