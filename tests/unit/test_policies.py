@@ -172,7 +172,7 @@ def test_a_million_decisions_are_those_of_an_independent_oracle():
         ('@id("builtin.bound") permit (principal, action, resource);', "is taken"),
         ('@id("a") permit (principal is Token, action, resource); ' * 2, "is taken"),
         (
-            '@id("a") permit (principal is Workload, action, resource) when { principal.sha == "" };',
+            '@id("a") permit (principal is Workload, action, resource) when {principal.sha == ""};',
             "sha",
         ),
         ('@id("a") permit (principal, action, resource) when { context.approvals == "1" };', "a:"),
