@@ -98,7 +98,7 @@ def test_destroying_a_key_needs_another_person(team, app):
 
     other = team.run(*destroy, **team.people["oscar"])
     assert other.code == 1, "the consent was to Olivia's act"
-    assert team.ok(*destroy, **olivia)["state"] == "destroyed"
+    assert team.ok(*destroy, **olivia)["state"] == "DESTROYED"
     listed = team.ok("approval", "list", "--app-id", app)["approvals"]
     assert {a["approval"]: a["state"] for a in listed}[name] == "used"
     assert team.run("key", "resume", version, "--reason", "oops", **olivia).code == 1
