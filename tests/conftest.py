@@ -35,7 +35,7 @@ class Result:
 @dataclass
 class Daemon:
     data: Path
-    settings: str = ""
+    settings: str = "principal_rate = 0\napp_rate = 0\n"
     env: dict = field(default_factory=dict)
     process: subprocess.Popen | None = None
 

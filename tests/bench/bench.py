@@ -179,6 +179,62 @@ async def signing(results: dict) -> None:
             daemon.stop()
 
 
+async def authorisation(results: dict) -> None:
+    """Time what a signature's authorisation takes in the daemon's own process.
+
+    `again` is a caller whose grants, credential and policies are known; `first` is one that
+    calls for the first time, as each CI job does: its session, its grants and the policies
+    are read from the database, linked and asked.
+    """
+    from privyseald.adapters.policies_cedar import CedarPolicies
+    from privyseald.adapters.repositories import Db
+    from privyseald.adapters.sql_engine import make_engine, migrate
+    from privyseald.adapters.sql_transaction import SqlView
+    from privyseald.model.policy import Action, Caller, Grant
+    from privyseald.services.access import Access
+
+    app, principal = "a", "certificate:bench"
+    team = "".join(
+        f'@id("team.{n}") forbid (principal is Workload, action == Action::"release.sign", '
+        f'resource == App::"app-{n}") unless {{ context.window }};\n'
+        for n in range(20)
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        url = f"sqlite:///{scratch}/bench.db"
+        migrate(url, lambda checkpoint: checkpoint.text(), "bench")
+        engine = make_engine(url)
+        with engine.begin() as connection:
+            view = SqlView(Db(connection))
+            for number, role in enumerate(("signer", "releaser", "auditor")):
+                view.grants.add(Grant(str(number), principal, role, app))
+            access = Access(None, CedarPolicies(1), lambda: 1)
+            access._compiled = (view.revision, 0, CedarPolicies(1).compile(team))
+            caller = access.again(view, Caller(principal, credential="1f"), 1)
+
+            async def timed(count: int, *, first: bool) -> float:
+                start = time.perf_counter()
+                for _ in range(count):
+                    who = access.again(view, caller, 1) if first else caller
+                    permit = await access.authorise(who, Action.RELEASE_SIGN, app)
+                    permit.check(view)
+                return (time.perf_counter() - start) / count * 1e6
+
+            again, first = await timed(20_000, first=False), await timed(2_000, first=True)
+        engine.dispose()
+    p256 = [r for r in results["signing"] if r["what"] == "P256"]
+    busy = 1e6 / max(row["per_s"] for row in p256)
+    alone = next(row["p50_ms"] for row in p256 if row["callers"] == 1) * 1e3
+    results["authorisation"] = {
+        "again_us": again,
+        "first_us": first,
+        "sign_busy_us": busy,
+        "sign_alone_us": alone,
+        "again_of_busy": again / busy,
+        "first_of_busy": first / busy,
+        "first_of_alone": first / alone,
+    }
+
+
 def peak(command: list) -> tuple[float, float]:
     """Return seconds and peak memory in MB of a command."""
     start = time.perf_counter()
@@ -231,6 +287,7 @@ def main() -> None:
     target = Path(__file__).resolve().parents[2] / "build/bench.json"
     results: dict = {"signing": []}
     uvloop.run(signing(results))
+    uvloop.run(authorisation(results))
     start_up(results)
     bundling(results)
     target.parent.mkdir(exist_ok=True)
@@ -244,7 +301,7 @@ def main() -> None:
             f"{row['what']:<10}{row['callers']:>8}{row['per_s']:>9.0f}{row['p50_ms']:>9.1f}"
             f"{row['p99_ms']:>9.1f}{shares[0]} {shares[1]}"
         )
-    for part in ("bundling", "start_up"):
+    for part in ("authorisation", "bundling", "start_up"):
         print(part, {name: round(value, 3) for name, value in results[part].items()})
 
 

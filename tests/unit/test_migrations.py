@@ -25,3 +25,28 @@ def test_a_migrated_database_is_left_as_it_is(tmp_path):
     migrate(url, lambda _: "another note", "test")
 
     assert (tmp_path / "test.db").read_bytes() == before
+
+
+def test_a_database_of_the_first_release_keeps_its_grants(tmp_path):
+    from importlib.resources import files
+
+    from alembic import command
+    from alembic.config import Config
+    from privyseald.adapters.repositories import Db
+    from privyseald.adapters.sql_transaction import SqlView
+    from privyseald.model.policy import Grant, Role
+    from sqlalchemy import text
+
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    engine = make_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(files("privyseald.adapters") / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("insert into grants values ('g', 'token:t', 'signer', 'a', 7)"))
+    migrate(url, Checkpoint.text, "test")
+    with engine.connect() as connection:
+        grants = SqlView(Db(connection)).grants.list()
+    assert grants == [Grant("g", "token:t", Role.SIGNER, "a", 7)]
+    engine.dispose()

@@ -88,7 +88,7 @@ def list_entries(out: Output, act: tuple[str, ...], app_id: str, last: int) -> N
     with connect() as to:
         note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
         leaves = _leaves(to, int(note.split("\n")[1]))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"index": index, "leaf": leaf}
         for index, leaf in enumerate(parse_object(leaf, "log leaf") for leaf in leaves)
         if (not act or leaf["act"] in act) and (not app_id or _is_about(leaf, app_id))

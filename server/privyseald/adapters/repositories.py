@@ -36,6 +36,8 @@ from privyseald.model.records import (
 from privyseald.model.schemes import Algorithm, KeyVersionState, Scheme
 from privyseald.ports import Signing
 
+_REVISION = select(schema.state.c.number).where(schema.state.c.name == "revision")
+
 
 class Db:
     """A connection in a transaction.
@@ -52,9 +54,11 @@ class Db:
         self._before_write = before_write
         self._revision: int | None = None
 
-    def execute(self, query: Select[Any]) -> CursorResult[Any]:
-        """Run a query."""
-        return self._connection.execute(query)
+    def execute(
+        self, query: Select[Any], values: dict[str, Any] | None = None
+    ) -> CursorResult[Any]:
+        """Run a query, with values for its parameters."""
+        return self._connection.execute(query, values)
 
     def write(self, statement: UpdateBase, values: Any = None) -> None:
         """Run a statement that changes something."""
@@ -65,9 +69,7 @@ class Db:
     def revision(self) -> int:
         """Return the revision; read once, and again when it was raised."""
         if self._revision is None:
-            where = schema.state.c.name == "revision"
-            query = select(schema.state.c.number).where(where)
-            self._revision = int(self._connection.execute(query).scalar_one())
+            self._revision = int(self._connection.execute(_REVISION).scalar_one())
         return self._revision
 
     def raise_revision(self) -> None:
@@ -98,9 +100,11 @@ class Part:
     def __init__(self, db: Db) -> None:
         self._db = db
 
-    def rows(self, query: Select[Any]) -> list[dict[str, Any]]:
-        """Return the rows of a query."""
-        return [dict(row._mapping) for row in self._db.execute(query)]  # noqa: SLF001 - SQLAlchemy's documented accessor
+    def rows(
+        self, query: Select[Any], values: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query, with values for its parameters."""
+        return [dict(row._mapping) for row in self._db.execute(query, values)]  # noqa: SLF001 - SQLAlchemy's documented accessor
 
 
 class SqlApps(Part):

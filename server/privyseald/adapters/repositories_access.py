@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from privyseald.adapters import schema
 from privyseald.adapters.repositories import Part
@@ -80,10 +80,20 @@ class SqlTokens(Part):
         self._db.raise_revision()
 
 
+# Asked for each new caller: built once.
+_GRANTS_OF = (
+    select(schema.grants)
+    .where(schema.grants.c.principal == bindparam("principal"))
+    .order_by(schema.grants.c.created_at, schema.grants.c.id)
+)
+
+
 class SqlGrants(Part):
     """Grants."""
 
     def list(self, *, principal: str = "", app: str = "", grant_id: str = "") -> list[Grant]:
+        if principal and not (app or grant_id):
+            return [_grant(row) for row in self.rows(_GRANTS_OF, {"principal": principal})]
         t = schema.grants
         query = select(t).order_by(t.c.created_at, t.c.id)
         if principal:

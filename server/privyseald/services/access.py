@@ -46,7 +46,8 @@ class Access:
         self._clock = clock
         self._callers: dict[str, tuple[int, Caller]] = {}
         self._revision = 0
-        self._compiled: tuple[int, PolicySet] | None = None
+        # As of a revision, the version in force, compiled.
+        self._compiled: tuple[int, int, PolicySet] | None = None
 
     async def by_token(self, text: str) -> Caller:
         """Return the caller a token or a session stands for. Raises Unauthenticated."""
@@ -142,18 +143,24 @@ class Access:
 
     def policies(self, view: View) -> PolicySet:
         """Return the policies in force. Raises Unavailable if they cannot be used."""
+        known, revision = self._compiled, view.revision
+        if known is not None and known[0] == revision:
+            return known[2]
         record = view.policies.get()
         version, text = (record.version, record.text) if record is not None else (0, "")
-        if self._compiled is None or self._compiled[0] != version:
+        if known is not None and known[1] == version:
+            compiled = known[2]
+        else:
             try:
-                self._compiled = (version, self._policies.compile(text))
+                compiled = self._policies.compile(text)
             except InvalidArgument:
                 raise Unavailable(
                     f"policies/{version} cannot be used by this version of the daemon; nothing "
                     "is allowed until other policies are in force",
                     reason="POLICY_BROKEN",
                 ) from None
-        return self._compiled[1]
+        self._compiled = (revision, version, compiled)
+        return compiled
 
     async def authorise(
         self,
