@@ -329,3 +329,28 @@ def test_a_break_glass_grant_ends(team, app):
     after = json.loads(team.run(*explain, "--action", "policy.read", "--json").out)
     assert not after["allowed"]
     assert team.run("app", "list", **rita).code == 0
+
+
+def test_an_admin_with_a_token_of_its_own_is_not_two_people(team, app):
+    subject = f"apps/{app}/keys/statement-v1/versions/1"
+    words = ("request", "--action", "key.destroy", "--app-id", app, "--subject", subject)
+    name = ask(team, "olivia", *words)
+    second = team.token("-", "approver")
+    told = team.run("approval", "approve", name, **second)
+    assert told.code == 1
+    assert "builtin.people" in told.err
+
+
+def test_what_is_given_in_an_emergency_ends_with_it(team, app):
+    ask(
+        *(team, "rita", "break-glass", "--app-id", app, "--role", "admin", "--minutes", "5"),
+        approvers=["arne"],
+    )
+    give = ("grant", "create", "--app-id", app, "--role", "signer", "--principal")
+    made = team.ok(*give, "certificate:rita", **team.people["rita"])
+    glass = [g for g in team.ok("grant", "list", "--app-id", app)["grants"] if g.get("breakGlass")]
+    assert made["expireTime"] == glass[0]["expireTime"]
+    token = ("access", "create-token", "--app-id", app, "--name", "x", "--role", "signer")
+    told = team.run(*token, **team.people["rita"])
+    assert told.code == 1
+    assert "outlive" in told.err

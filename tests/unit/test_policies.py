@@ -77,6 +77,8 @@ def oracle(caller, query, team, needed):
     """Say what the answer must be, from the words of the documentation alone."""
     if not query.bound:
         return False
+    if query.action in {"approval.give", "break-glass"} and caller.kind != "certificate":
+        return False
     if needed and query.action in NEEDS_CONSENT and query.approvals < needed:
         return False
     if any(effect == "forbid" and applies(caller, query) for _, effect, applies in team):
@@ -109,8 +111,9 @@ def random_caller(chance):
         )
         for n in range(chance.randint(0, 4))
     )
+    person = chance.choice(["token:abc", "certificate:alice", "spiffe://prod.example/x"])
     return Caller(
-        f"workload:github:{chance.randint(1, 9)}" if workload else "token:abc",
+        f"workload:github:{chance.randint(1, 9)}" if workload else person,
         grants,
         attributes=attributes,
     )

@@ -75,10 +75,17 @@ def builtin_text(approvals: int) -> str:
         "resource in ?resource);"
         for role in Role
     ]
-    # A stolen session of a workload is worth one app, and the bundles it named.
-    lines.append(
-        '@id("builtin.bound")\nforbid (principal, action, resource) unless {context.bound};'
-    )
+    lines += [
+        # A stolen session of a workload is worth one app, and the bundles it named.
+        '@id("builtin.bound")\nforbid (principal, action, resource) unless { context.bound };',
+        # Consent is people's. An admin can make any number of tokens; certificates are issued
+        # on the daemon's own machine.
+        (
+            '@id("builtin.people")\n'
+            'forbid (principal, action in [Action::"approval.give", Action::"break-glass"], resource) '
+            "unless { principal is Certificate };"
+        ),
+    ]
     if approvals:
         lines.append(
             '@id("builtin.approval")\nforbid (principal, action in Action::"sensitive", resource) '

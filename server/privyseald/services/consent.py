@@ -27,7 +27,7 @@ class Consent:
         store: The store.
         access: Authorisation.
         clock: Tells the time.
-        needed: How many people must consent unless the request asks for more.
+        needed: How many people must consent at least; a request can ask for more.
         alarm: Told of every emergency.
     """
 
@@ -58,7 +58,7 @@ class Consent:
                 id=secrets.token_hex(8),
                 requester=caller.principal,
                 beneficiary=_beneficiary(caller, wanted),
-                needed=wanted.needed or self._needed,
+                needed=max(wanted.needed, self._needed),
                 uses=wanted.uses or 1,
                 seconds=seconds,
                 created_at=now,

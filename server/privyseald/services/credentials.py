@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from privyseald.model import fields
-from privyseald.model.errors import AlreadyExists, InvalidArgument, NotFound
+from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from privyseald.model.policy import Action, Caller, Grant, Role
 from privyseald.model.records import DeniedCertificate, TokenRecord
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction
@@ -38,6 +38,12 @@ class Credentials:
         if not 1 <= len(roles) <= 20:
             raise InvalidArgument("roles", "must name 1 to 20 roles")
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
+        if permit.caller.break_glass:
+            raise FailedPrecondition(
+                "in an emergency no token is made, since it would outlive it; revoke and deny "
+                "what is needed, and make tokens afterwards",
+                reason="BREAK_GLASS",
+            )
         token_id, text = new_secret(TOKEN_PREFIX)
         now = self._clock()
         record = TokenRecord(token_id, name, hashlib.sha256(text.encode()).digest(), now, now + ttl)

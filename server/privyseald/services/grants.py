@@ -30,7 +30,9 @@ class Grants:
         """Give a principal a role; the answer is made of the Grant."""
         _check_conditions(grant)
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, grant.app)
-        made = replace(grant, id=secrets.token_hex(8), created_at=self._clock())
+        # What is given in an emergency ends with it.
+        ends = permit.caller.expires_at if permit.caller.break_glass else 0
+        made = replace(grant, id=secrets.token_hex(8), created_at=self._clock(), expires_at=ends)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
