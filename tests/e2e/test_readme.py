@@ -30,7 +30,7 @@ def test_the_five_minutes_by_hand(tmp_path):
         "PRIVYSEALD_GATEWAY": f"127.0.0.1:{free_port()}",
     }
     guide = blocks("Five minutes by hand")
-    assert len(guide) == 2
+    assert len(guide) == 3
     shell = subprocess.Popen(
         ["bash", "-eu", "-c", "\n".join(guide)],
         cwd=tmp_path,

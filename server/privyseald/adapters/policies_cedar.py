@@ -82,8 +82,8 @@ def builtin_text(approvals: int) -> str:
         # on the daemon's own machine.
         (
             '@id("builtin.people")\n'
-            'forbid (principal, action in [Action::"approval.give", Action::"break-glass"], resource) '
-            "unless { principal is Certificate };"
+            'forbid (principal, action in [Action::"approval.give", Action::"break-glass"], '
+            "resource) unless { principal is Certificate };"
         ),
     ]
     if approvals:

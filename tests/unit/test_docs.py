@@ -1,0 +1,64 @@
+"""What the documents show is what the programs take."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from privyseal.cli.main import cli
+from privyseald.adapters.policies_cedar import CedarPolicies
+from privyseald.config import Settings
+from privyseald.main import main as daemon
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(kind):
+    for document in DOCUMENTS:
+        for text in re.findall(rf"```{kind}\n(.*?)```", document.read_text(), re.DOTALL):
+            yield document.name, text
+
+
+def commands():
+    for name, text in blocks("sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] in {"privyseal", "privyseald"}:
+                yield pytest.param(words, id=f"{name}: {' '.join(words[:3])}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_a_command_in_the_documents_is_one(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command, rest = (cli if words[0] == "privyseal" else daemon), words[1:]
+    rest = rest[:-1] if rest[-1] == "&" else rest
+    while hasattr(command, "get_command"):
+        name, *rest = rest
+        found = command.get_command(None, name)
+        assert found is not None, words
+        command = found
+    command.make_context(command.name, rest)
+
+
+def test_policies_in_the_documents_can_be_applied():
+    texts = [text for _, text in blocks("cedar")]
+    assert texts
+    for text in texts:
+        CedarPolicies(1).compile(text)
+
+
+def test_settings_in_the_documents_can_be_loaded(tmp_path):
+    texts = [text for _, text in blocks("toml")]
+    assert len(texts) >= 2
+    for text in texts:
+        Settings(data=tmp_path, **tomllib.loads(text))
+
+
+def test_links_between_documents_lead_somewhere():
+    for document in DOCUMENTS:
+        for target in re.findall(
+            r"`((?:docs|deploy|server|tests)/[\w./-]+)`", document.read_text()
+        ):
+            assert (ROOT / target).exists(), f"{document.name} names {target}"
