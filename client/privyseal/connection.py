@@ -32,7 +32,8 @@ from privyseal.v1 import (
 )
 
 TIMEOUT = 30.0
-_TRIES = 3
+_PAUSES = (0.3, 1.2)
+_TRIES = 1 + len(_PAUSES)
 
 
 @dataclass(frozen=True)
@@ -216,8 +217,7 @@ class Connection:
                 failure = self._explain(error)
                 if attempt == _TRIES - 1 or not _retryable(error):
                     raise failure from None
-                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    time.sleep(2**attempt)
+                time.sleep(_PAUSES[attempt])
         raise AssertionError
 
     def _explain(self, error: grpc.RpcError) -> ClientError:

@@ -51,7 +51,8 @@ from privyseald.adapters.sql_engine import make_engine, migrate
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.app import create_gateway
-from privyseald.keyholder.keystore import KEK_SIZE
+from privyseald.keyholder.keystore import KEK_SIZE, SoftwareKeystore
+from privyseald.keyholder.keystores import REFUSED, HsmSettings, Keystores
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.keyholder.worker import LOG_APP
@@ -190,6 +191,38 @@ def _verifier(settings: Settings, public_key: bytes) -> NoteVerifier:
     return NoteVerifier(settings.log_origin, public_key[-32:])
 
 
+def token_settings(settings: Settings) -> HsmSettings | None:
+    """Return what the keyholders need to know of the token, None if there is none."""
+    if settings.hsm is None:
+        return None
+    given = settings.hsm
+    return HsmSettings(
+        module=str(given.module),
+        token=given.token,
+        state=str(settings.data),
+        serial=given.serial,
+        pin_file=str(settings.file(given.pin_file)) if given.pin_file else "",
+        pin_env=given.pin_env,
+        pin_credential=given.pin_credential,
+    )
+
+
+def login_to_token(settings: Settings) -> None:
+    """Try the token's PIN once more, because a person says so.
+
+    Raises:
+        HsmDownError: If it fails; PinRefusedError if the PIN was refused.
+        ValueError: If there is no token in the settings.
+    """
+    token = token_settings(settings)
+    if token is None:
+        raise ValueError("there is no [hsm] in the settings")
+    (settings.data / REFUSED).unlink(missing_ok=True)
+    sealer = SoftwareKeystore((settings.data / "kek").read_bytes())
+    made = Keystores.make(sealer, token)
+    made.token()
+
+
 def _tokens(settings: Settings) -> OidcTokens:
     return OidcTokens([_issuer(settings, issuer) for issuer in settings.issuers])
 
@@ -262,7 +295,9 @@ class Daemon:
         log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
         self.log_keyholder = LogKeyholder(data / "kek", log_key)
         self.verifier = _verifier(settings, spki)
-        self.keyholder = KeyholderPool(data / "kek", settings.keyholder_count)
+        self.keyholder = KeyholderPool(
+            data / "kek", settings.keyholder_count, token=token_settings(settings)
+        )
         self.store = SqlStore(
             settings.database_url,
             clock=clock,
@@ -295,6 +330,7 @@ class Daemon:
         self._gateway: uvicorn.Server | None = None
         self._gateway_task: asyncio.Task[None] | None = None
         self._health = HealthServicer()
+        self._health_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; when this returns, it is serving.
@@ -333,9 +369,12 @@ class Daemon:
             host, _, port = settings.metrics.rpartition(":")
             start_http_server(int(port), host)
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self._health_task = asyncio.create_task(self._watch_health())
 
     async def stop(self) -> None:
         """Finish what was accepted and stop."""
+        if self._health_task is not None:
+            self._health_task.cancel()
         await asyncio.gather(*(server.stop(5) for server in self._servers))
         if self._gateway is not None and self._gateway_task is not None:
             self._gateway.should_exit = True
@@ -343,6 +382,19 @@ class Daemon:
         await self.store.close()
         await self.keyholder.stop()
         await asyncio.to_thread(self.log_keyholder.stop)
+
+    async def _watch_health(self) -> None:
+        """Say honestly what can sign: the whole, and each place where keys are."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        down = health_pb2.HealthCheckResponse.NOT_SERVING
+        while True:
+            software = serving if self.keyholder.serving else down
+            await self._health.set("", software)
+            await self._health.set("privyseal.keys.software", software)
+            if self._settings.hsm is not None:
+                token = serving if self.keyholder.token_serving else down
+                await self._health.set("privyseal.keys.token", token)
+            await asyncio.sleep(0.25)
 
     def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
         signature = self.log_keyholder.sign_checkpoint(checkpoint)

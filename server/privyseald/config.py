@@ -78,6 +78,31 @@ class TrustDomain(BaseModel):
     """Its CAs, PEM; read again when the file changes."""
 
 
+class TokenSettings(BaseModel):
+    """`[hsm]`: a PKCS #11 token whose keys the daemon uses. One of the PIN's sources is set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    module: Path
+    """The PKCS #11 module, such as /usr/lib/softhsm/libsofthsm2.so."""
+    token: str = Field(min_length=1, max_length=32)
+    """The token's label."""
+    serial: str = ""
+    """Its serial number, where labels repeat."""
+    pin_file: Path | None = None
+    """A file with the PIN."""
+    pin_env: str = ""
+    """An environment variable with the PIN."""
+    pin_credential: str = ""
+    """A systemd credential with the PIN (LoadCredential=)."""
+
+    @model_validator(mode="after")
+    def _one_pin(self) -> TokenSettings:
+        if sum(map(bool, (self.pin_file, self.pin_env, self.pin_credential))) != 1:
+            raise ValueError("[hsm] needs one of pin_file, pin_env and pin_credential")
+        return self
+
+
 class Settings(BaseSettings):
     """What `privyseald serve` needs to know."""
 
@@ -117,6 +142,8 @@ class Settings(BaseSettings):
     """Calls per second of one principal in the long run, twice as many at once; 0: any number."""
     app_rate: float = Field(default=500, ge=0)
     """Calls per second about one app, likewise."""
+    hsm: TokenSettings | None = None
+    """The PKCS #11 token; none if absent."""
     connections: int = Field(default=1000, ge=1)
     """Open connections on each gRPC port."""
     metrics: str = ""

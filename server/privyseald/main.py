@@ -14,6 +14,7 @@ from privyseal import __version__
 
 from privyseald import bootstrap
 from privyseald.config import Settings, load
+from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
 
 DATA = click.option(
@@ -93,6 +94,22 @@ def serve(data: Path) -> None:
         uvloop.run(bootstrap.serve(settings))
     except (OSError, DomainError) as error:
         fail(f"cannot serve: {error}")
+
+
+@main.command("token-login")
+@DATA
+def token_login(data: Path) -> None:
+    """Try the token's PIN once, after a refusal was set right.
+
+    Tokens lock after a few wrong PINs, so that the daemon stops after one. When this has
+    succeeded, a running daemon goes on by itself.
+    """
+    settings = _settings(data)
+    try:
+        bootstrap.login_to_token(settings)
+    except (HsmDownError, OSError, ValueError) as error:
+        fail(f"cannot log in: {error}")
+    click.echo("the token took the PIN")
 
 
 @main.command("issue-certificate")

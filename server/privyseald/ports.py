@@ -25,15 +25,21 @@ from privyseald.model.records import (
     SignedRecord,
     TokenRecord,
 )
-from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyVersionState, WrappedKey
+from privyseald.model.schemes import (
+    GeneratedKey,
+    KeyIdentity,
+    KeyPlace,
+    KeyVersionState,
+    WrappedKey,
+)
 from privyseald.model.workload import Issuer, Workload
 
 
 class Keyholder(Protocol):
     """Has the private keys. Each signature was verified before it is returned."""
 
-    async def generate(self, identity: KeyIdentity) -> GeneratedKey:
-        """Make a key pair. Raises Unavailable, FailedPrecondition."""
+    async def generate(self, identity: KeyIdentity, place: KeyPlace = KeyPlace()) -> GeneratedKey:  # noqa: B008 - frozen
+        """Make or take a key pair. Raises Unavailable, FailedPrecondition."""
         ...
 
     async def sign_release(

@@ -67,3 +67,22 @@ def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
         assert keyholder.sign_checkpoint(checkpoint) == first
     finally:
         keyholder.stop()
+
+
+def test_a_call_to_a_process_that_has_just_gone_fails_at_once(kek):
+    async def scenario():
+        pool = KeyholderPool(kek, 1)
+        await pool.start()
+        try:
+            link = pool._links[0]
+            os.kill(pool.pids[0], signal.SIGKILL)
+            while not link.closed:  # noqa: ASYNC110 - the very turn in which it closes
+                await asyncio.sleep(0)
+            # The pool has not noticed yet: nobody would ever answer.
+            assert pool._links == [link]
+            with pytest.raises(Unavailable, match="restarted"):
+                await asyncio.wait_for(pool.generate(IDENTITY), 2)
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario())

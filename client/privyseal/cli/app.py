@@ -15,7 +15,10 @@ commands = click.Group("app", help="Apps.")
 @click.option("--app-id", default="", help="The id; made up if absent.")
 @click.option("--name", default="", help="A name for people.")
 @click.option("--statement-key", type=PATH, default=None, help="Where to write its public key.")
-def create(out: Output, app_id: str, name: str, statement_key: Path | None) -> None:
+@click.option("--in-token", is_flag=True, help="Make the statement key in the daemon's HSM.")
+def create(
+    out: Output, app_id: str, name: str, statement_key: Path | None, *, in_token: bool
+) -> None:
     """Create an app and its statement key.
 
     Example: privyseal app create --app-id 042a1261 --statement-key statement.pem
@@ -23,7 +26,7 @@ def create(out: Output, app_id: str, name: str, statement_key: Path | None) -> N
     from privyseal.v1 import app_service_pb2 as pb
 
     with connect() as to:
-        request = pb.CreateAppRequest(app_id=app_id, display_name=name)
+        request = pb.CreateAppRequest(app_id=app_id, display_name=name, in_token=in_token)
         made = to.call(to.apps.CreateApp, request)
     if statement_key is not None:
         statement_key.write_text(made.statement_public_key)

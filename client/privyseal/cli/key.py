@@ -44,6 +44,36 @@ def list_keys(out: Output, app_id: str) -> None:
     out.done({"keyVersions": rows}, *lines)
 
 
+@command(commands, "show")
+@click.argument("name")
+def show(out: Output, name: str) -> None:
+    """Show a key version: its state, its public key, and where its private key is.
+
+    Example: privyseal key show apps/042a1261/keys/capawesome-v1/versions/1
+    """
+    from privyseal.errors import ClientError
+    from privyseal.v1 import key_service_pb2 as pb
+
+    key_name = name.partition("/versions/")[0]
+    with connect() as to:
+        key = to.call(to.keys.GetKey, pb.GetKeyRequest(name=key_name)).key
+    found = next((v for v in key.versions if v.name == name), None)
+    if found is None:
+        raise ClientError(f"there is no {name}; name it as `privyseal key list` does")
+    protection = dict(found.protection) or {"backend": "software"}
+    values = {
+        "name": found.name,
+        "state": _state(found),
+        "primary": found.name == key.primary,
+        "publicKeySha256": found.public_key_sha256.hex(),
+        "publicKey": found.public_key,
+        "protection": protection,
+    }
+    lines = [f"{label:<18} {values[label]}" for label in ("name", "state", "publicKeySha256")]
+    lines += [f"{label:<18} {text}" for label, text in sorted(protection.items())]
+    out.done(values, *lines, found.public_key.rstrip())
+
+
 @command(commands, "suspend")
 @click.argument("name")
 @click.option("--reason", required=True)

@@ -66,7 +66,11 @@ def native_ranges(values: dict[str, str]) -> list[Any]:
     default="rsa-2048",
     show_default=True,
 )
-def generate_signing_key(out: Output, app_id: str, public: Path, algorithm: str) -> None:
+@click.option("--in-token", is_flag=True, help="Make it in the daemon's HSM.")
+@click.option("--token-uri", default="", help="Take the key at this address in the HSM (RFC 7512).")
+def generate_signing_key(
+    out: Output, app_id: str, public: Path, algorithm: str, **place: Any
+) -> None:
     """Create the app's signing key in the daemon and write its public key.
 
     Example: privyseal live-update generate-signing-key --app-id 042a1261
@@ -81,6 +85,7 @@ def generate_signing_key(out: Output, app_id: str, public: Path, algorithm: str)
             parent=f"apps/{app_id}",
             scheme=types_pb2.SCHEME_CAPAWESOME_V1,
             algorithm=types_pb2.Algorithm.Value("ALGORITHM_" + algorithm.upper().replace("-", "_")),
+            **place,
         )
         key = to.call(to.keys.CreateKey, request).key
     pem = key.versions[0].public_key

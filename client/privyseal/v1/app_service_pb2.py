@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/app_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"Z\n\x03\x41pp\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x10\x43reateAppRequest\x12\x0e\n\x06\x61pp_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x34\n\x13statement_algorithm\x18\x03 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Q\n\x11\x43reateAppResponse\x12\x1e\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.App\x12\x1c\n\x14statement_public_key\x18\x02 \x01(\t\"\x1d\n\rGetAppRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetAppResponse\x12\x1e\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.App\"8\n\x0fListAppsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x10ListAppsResponse\x12\x1f\n\x04\x61pps\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.App\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xea\x01\n\nAppService\x12L\n\tCreateApp\x12\x1e.privyseal.v1.CreateAppRequest\x1a\x1f.privyseal.v1.CreateAppResponse\x12\x43\n\x06GetApp\x12\x1b.privyseal.v1.GetAppRequest\x1a\x1c.privyseal.v1.GetAppResponse\x12I\n\x08ListApps\x12\x1d.privyseal.v1.ListAppsRequest\x1a\x1e.privyseal.v1.ListAppsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/app_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"Z\n\x03\x41pp\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x01\n\x10\x43reateAppRequest\x12\x0e\n\x06\x61pp_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x34\n\x13statement_algorithm\x18\x03 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08in_token\x18\x05 \x01(\x08\"Q\n\x11\x43reateAppResponse\x12\x1e\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.App\x12\x1c\n\x14statement_public_key\x18\x02 \x01(\t\"\x1d\n\rGetAppRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetAppResponse\x12\x1e\n\x03\x61pp\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.App\"8\n\x0fListAppsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x10ListAppsResponse\x12\x1f\n\x04\x61pps\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.App\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xea\x01\n\nAppService\x12L\n\tCreateApp\x12\x1e.privyseal.v1.CreateAppRequest\x1a\x1f.privyseal.v1.CreateAppResponse\x12\x43\n\x06GetApp\x12\x1b.privyseal.v1.GetAppRequest\x1a\x1c.privyseal.v1.GetAppResponse\x12I\n\x08ListApps\x12\x1d.privyseal.v1.ListAppsRequest\x1a\x1e.privyseal.v1.ListAppsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APP']._serialized_start=107
   _globals['_APP']._serialized_end=197
   _globals['_CREATEAPPREQUEST']._serialized_start=200
-  _globals['_CREATEAPPREQUEST']._serialized_end=330
-  _globals['_CREATEAPPRESPONSE']._serialized_start=332
-  _globals['_CREATEAPPRESPONSE']._serialized_end=413
-  _globals['_GETAPPREQUEST']._serialized_start=415
-  _globals['_GETAPPREQUEST']._serialized_end=444
-  _globals['_GETAPPRESPONSE']._serialized_start=446
-  _globals['_GETAPPRESPONSE']._serialized_end=494
-  _globals['_LISTAPPSREQUEST']._serialized_start=496
-  _globals['_LISTAPPSREQUEST']._serialized_end=552
-  _globals['_LISTAPPSRESPONSE']._serialized_start=554
-  _globals['_LISTAPPSRESPONSE']._serialized_end=630
-  _globals['_APPSERVICE']._serialized_start=633
-  _globals['_APPSERVICE']._serialized_end=867
+  _globals['_CREATEAPPREQUEST']._serialized_end=348
+  _globals['_CREATEAPPRESPONSE']._serialized_start=350
+  _globals['_CREATEAPPRESPONSE']._serialized_end=431
+  _globals['_GETAPPREQUEST']._serialized_start=433
+  _globals['_GETAPPREQUEST']._serialized_end=462
+  _globals['_GETAPPRESPONSE']._serialized_start=464
+  _globals['_GETAPPRESPONSE']._serialized_end=512
+  _globals['_LISTAPPSREQUEST']._serialized_start=514
+  _globals['_LISTAPPSREQUEST']._serialized_end=570
+  _globals['_LISTAPPSRESPONSE']._serialized_start=572
+  _globals['_LISTAPPSRESPONSE']._serialized_end=648
+  _globals['_APPSERVICE']._serialized_start=651
+  _globals['_APPSERVICE']._serialized_end=885
 # @@protoc_insertion_point(module_scope)

@@ -60,6 +60,7 @@ class CreateAppRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     STATEMENT_ALGORITHM_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IN_TOKEN_FIELD_NUMBER: _builtins.int
     app_id: _builtins.str
     """The id; eight random hexadecimal digits if empty."""
     display_name: _builtins.str
@@ -68,6 +69,8 @@ class CreateAppRequest(_message.Message):
     """The algorithm of the statement key; ED25519 if unspecified."""
     request_id: _builtins.str
     """A UUID that makes a repeated call return the first answer."""
+    in_token: _builtins.bool
+    """Make the statement key in the daemon's PKCS #11 token rather than in software."""
     def __init__(
         self,
         *,
@@ -75,10 +78,11 @@ class CreateAppRequest(_message.Message):
         display_name: _builtins.str = ...,
         statement_algorithm: _types_pb2.Algorithm.ValueType = ...,
         request_id: _builtins.str = ...,
+        in_token: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "display_name", b"display_name", "request_id", b"request_id", "statement_algorithm", b"statement_algorithm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "display_name", b"display_name", "in_token", b"in_token", "request_id", b"request_id", "statement_algorithm", b"statement_algorithm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

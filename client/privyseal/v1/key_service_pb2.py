@@ -26,41 +26,45 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/key_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xa7\x01\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12*\n\x08versions\x18\x04 \x03(\x0b\x32\x18.privyseal.v1.KeyVersion\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd4\x01\n\nKeyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.privyseal.v1.KeyVersionState\x12\x12\n\npublic_key\x18\x04 \x01(\t\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x98\x01\n\x10\x43reateKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"3\n\x11\x43reateKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"!\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"3\n\x10ListKeysResponse\x12\x1f\n\x04keys\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.Key\"L\n\x18SuspendKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19SuspendKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"L\n\x18\x44\x65stroyKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19\x44\x65stroyKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"K\n\x17ResumeKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x18ResumeKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion2\x99\x04\n\nKeyService\x12L\n\tCreateKey\x12\x1e.privyseal.v1.CreateKeyRequest\x1a\x1f.privyseal.v1.CreateKeyResponse\x12\x43\n\x06GetKey\x12\x1b.privyseal.v1.GetKeyRequest\x1a\x1c.privyseal.v1.GetKeyResponse\x12I\n\x08ListKeys\x12\x1d.privyseal.v1.ListKeysRequest\x1a\x1e.privyseal.v1.ListKeysResponse\x12\x64\n\x11SuspendKeyVersion\x12&.privyseal.v1.SuspendKeyVersionRequest\x1a\'.privyseal.v1.SuspendKeyVersionResponse\x12\x61\n\x10ResumeKeyVersion\x12%.privyseal.v1.ResumeKeyVersionRequest\x1a&.privyseal.v1.ResumeKeyVersionResponse\x12\x64\n\x11\x44\x65stroyKeyVersion\x12&.privyseal.v1.DestroyKeyVersionRequest\x1a\'.privyseal.v1.DestroyKeyVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/key_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xa7\x01\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12*\n\x08versions\x18\x04 \x03(\x0b\x32\x18.privyseal.v1.KeyVersion\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x02\n\nKeyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.privyseal.v1.KeyVersionState\x12\x12\n\npublic_key\x18\x04 \x01(\t\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\nprotection\x18\x07 \x03(\x0b\x32(.privyseal.v1.KeyVersion.ProtectionEntry\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x01\n\x10\x43reateKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\x12\x11\n\ttoken_uri\x18\x15 \x01(\t\"3\n\x11\x43reateKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"!\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"3\n\x10ListKeysResponse\x12\x1f\n\x04keys\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.Key\"L\n\x18SuspendKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19SuspendKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"L\n\x18\x44\x65stroyKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19\x44\x65stroyKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"K\n\x17ResumeKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x18ResumeKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion2\x99\x04\n\nKeyService\x12L\n\tCreateKey\x12\x1e.privyseal.v1.CreateKeyRequest\x1a\x1f.privyseal.v1.CreateKeyResponse\x12\x43\n\x06GetKey\x12\x1b.privyseal.v1.GetKeyRequest\x1a\x1c.privyseal.v1.GetKeyResponse\x12I\n\x08ListKeys\x12\x1d.privyseal.v1.ListKeysRequest\x1a\x1e.privyseal.v1.ListKeysResponse\x12\x64\n\x11SuspendKeyVersion\x12&.privyseal.v1.SuspendKeyVersionRequest\x1a\'.privyseal.v1.SuspendKeyVersionResponse\x12\x61\n\x10ResumeKeyVersion\x12%.privyseal.v1.ResumeKeyVersionRequest\x1a&.privyseal.v1.ResumeKeyVersionResponse\x12\x64\n\x11\x44\x65stroyKeyVersion\x12&.privyseal.v1.DestroyKeyVersionRequest\x1a\'.privyseal.v1.DestroyKeyVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'privyseal.v1.key_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_KEYVERSION_PROTECTIONENTRY']._loaded_options = None
+  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_options = b'8\001'
   _globals['_KEY']._serialized_start=108
   _globals['_KEY']._serialized_end=275
   _globals['_KEYVERSION']._serialized_start=278
-  _globals['_KEYVERSION']._serialized_end=490
-  _globals['_CREATEKEYREQUEST']._serialized_start=493
-  _globals['_CREATEKEYREQUEST']._serialized_end=645
-  _globals['_CREATEKEYRESPONSE']._serialized_start=647
-  _globals['_CREATEKEYRESPONSE']._serialized_end=698
-  _globals['_GETKEYREQUEST']._serialized_start=700
-  _globals['_GETKEYREQUEST']._serialized_end=729
-  _globals['_GETKEYRESPONSE']._serialized_start=731
-  _globals['_GETKEYRESPONSE']._serialized_end=779
-  _globals['_LISTKEYSREQUEST']._serialized_start=781
-  _globals['_LISTKEYSREQUEST']._serialized_end=814
-  _globals['_LISTKEYSRESPONSE']._serialized_start=816
-  _globals['_LISTKEYSRESPONSE']._serialized_end=867
-  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_start=869
-  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_end=945
-  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_start=947
-  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_end=1021
-  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_start=1023
-  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_end=1099
-  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_start=1101
-  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_end=1175
-  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_start=1177
-  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_end=1252
-  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_start=1254
-  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_end=1327
-  _globals['_KEYSERVICE']._serialized_start=1330
-  _globals['_KEYSERVICE']._serialized_end=1867
+  _globals['_KEYVERSION']._serialized_end=603
+  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_start=554
+  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_end=603
+  _globals['_CREATEKEYREQUEST']._serialized_start=606
+  _globals['_CREATEKEYREQUEST']._serialized_end=795
+  _globals['_CREATEKEYRESPONSE']._serialized_start=797
+  _globals['_CREATEKEYRESPONSE']._serialized_end=848
+  _globals['_GETKEYREQUEST']._serialized_start=850
+  _globals['_GETKEYREQUEST']._serialized_end=879
+  _globals['_GETKEYRESPONSE']._serialized_start=881
+  _globals['_GETKEYRESPONSE']._serialized_end=929
+  _globals['_LISTKEYSREQUEST']._serialized_start=931
+  _globals['_LISTKEYSREQUEST']._serialized_end=964
+  _globals['_LISTKEYSRESPONSE']._serialized_start=966
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1017
+  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_start=1019
+  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_end=1095
+  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_start=1097
+  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_end=1171
+  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_start=1173
+  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_end=1249
+  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_start=1251
+  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_end=1325
+  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_start=1327
+  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_end=1402
+  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_start=1404
+  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_end=1477
+  _globals['_KEYSERVICE']._serialized_start=1480
+  _globals['_KEYSERVICE']._serialized_end=2017
 # @@protoc_insertion_point(module_scope)

@@ -63,12 +63,33 @@ class KeyVersion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ProtectionEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_SHA256_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PROTECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """apps/{app}/keys/{key}/versions/{n}"""
     algorithm: _types_pb2.Algorithm.ValueType
@@ -79,6 +100,12 @@ class KeyVersion(_message.Message):
     """SHA-256 of the SubjectPublicKeyInfo DER, 32 bytes."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def protection(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Where the private key is, and of a key in a token: its address (RFC 7512), and
+        what the token says of it when it was made (sensitive, extractable, ...).
+        """
+
     def __init__(
         self,
         *,
@@ -88,10 +115,11 @@ class KeyVersion(_message.Message):
         public_key: _builtins.str = ...,
         public_key_sha256: _builtins.bytes = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        protection: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "create_time", b"create_time", "name", b"name", "public_key", b"public_key", "public_key_sha256", b"public_key_sha256", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "create_time", b"create_time", "name", b"name", "protection", b"protection", "public_key", b"public_key", "public_key_sha256", b"public_key_sha256", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,6 +134,8 @@ class CreateKeyRequest(_message.Message):
     SCHEME_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IN_TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_URI_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """apps/{app}"""
     key_id: _builtins.str
@@ -115,6 +145,12 @@ class CreateKeyRequest(_message.Message):
     """RSA_2048 for capawesome-v1 and ED25519 for statement-v1 if unspecified."""
     request_id: _builtins.str
     """A UUID that makes a repeated call return the first answer."""
+    in_token: _builtins.bool
+    """Make it in the daemon's PKCS #11 token rather than in software."""
+    token_uri: _builtins.str
+    """Take the key that is in the token at this address (RFC 7512), such as
+    pkcs11:object=updates, rather than make one.
+    """
     def __init__(
         self,
         *,
@@ -123,10 +159,12 @@ class CreateKeyRequest(_message.Message):
         scheme: _types_pb2.Scheme.ValueType = ...,
         algorithm: _types_pb2.Algorithm.ValueType = ...,
         request_id: _builtins.str = ...,
+        in_token: _builtins.bool = ...,
+        token_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "key_id", b"key_id", "parent", b"parent", "request_id", b"request_id", "scheme", b"scheme"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "in_token", b"in_token", "key_id", b"key_id", "parent", b"parent", "request_id", b"request_id", "scheme", b"scheme", "token_uri", b"token_uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -136,6 +136,7 @@ class SqlKeys(Part):
             row["scheme"] = Scheme(row["scheme"])
             row["algorithm"] = Algorithm(row["algorithm"])
             row["state"] = KeyVersionState(row["state"])
+            row["protection"] = json.loads(row["protection"])
             records.setdefault(row["key"], []).append(KeyVersionRecord(**row))
         return [
             KeyRecord(
@@ -160,7 +161,8 @@ class SqlKeys(Part):
                 "created_at": record.created_at,
             },
         )
-        self._db.write(insert(schema.key_versions), [asdict(v) for v in record.versions])
+        rows = [{**asdict(v), "protection": json.dumps(v.protection)} for v in record.versions]
+        self._db.write(insert(schema.key_versions), rows)
         self._db.raise_revision()
 
     def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:

@@ -56,6 +56,7 @@ key_versions = Table(
     Column("public_key_sha256", LargeBinary, nullable=False),
     Column("blob", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("protection", Text, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("app", "key", "version"),
     UniqueConstraint("public_key_sha256"),
 )

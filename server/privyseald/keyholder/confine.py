@@ -14,12 +14,15 @@ _MCL_CURRENT_AND_FUTURE = 3
 _CLONE_NEWNET = 0x40000000
 
 
-def confine() -> list[str]:
+def confine(*, network: bool = False) -> list[str]:
     """Confine this process and return what could not be done, for the log.
 
     No core dumps and no ptrace by its own user; dies with its parent; gains no privileges.
     Where it may, it also locks its memory against swapping and leaves the network
     namespace; both need a privilege and are best effort.
+
+    Args:
+        network: Keep the network: a token's module may reach its device over it.
 
     Raises:
         OSError: If dumps cannot be turned off.
@@ -34,7 +37,7 @@ def confine() -> list[str]:
             raise OSError(ctypes.get_errno(), f"prctl {option} failed")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     missed = []
-    if libc.unshare(_CLONE_NEWNET) != 0:
+    if network or libc.unshare(_CLONE_NEWNET) != 0:
         missed.append("own network namespace")
     if libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
         missed.append("locked memory")

@@ -2,7 +2,10 @@
 
 A wrapped key is::
 
-    0x01 || KEK id (8) || nonce (12) || wrapped data key (48) || nonce (12) || ciphertext
+    format (1) || KEK id (8) || nonce (12) || wrapped data key (48) || nonce (12) || ciphertext
+
+The format is 0x01 for a private key in software, and 0x02 for a key in a token, of which the
+plain text is its address (RFC 7512): bound to its identity in the same way.
 
 The data key (32 bytes) is encrypted under the key-encryption key, the private key (PKCS #8
 DER) under the data key, both with the key's identity as additional data, so that a blob
@@ -15,7 +18,7 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from dataclasses import replace
-from typing import cast
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,7 +29,7 @@ from privyseal.verify.keys import PublicKey, spki_der
 
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
 
-FORMAT = b"\x01"
+SOFTWARE, TOKEN = b"\x01", b"\x02"
 KEK_SIZE = 32
 _KEK_ID = 8
 _NONCE = 12
@@ -38,6 +41,33 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 class KeyUnusableError(Exception):
     """A wrapped key does not open, or is not what its identity says."""
+
+
+class Signer(Protocol):
+    """A private key, wherever it is. Each signature was verified before it is returned."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message with SHA-256 (Ed25519: as it is): PKCS #1 v1.5, DER, 64 bytes."""
+        ...
+
+    def sign_rsa_digest(self, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest of 32 bytes, RSASSA-PKCS1-v1_5."""
+        ...
+
+
+def verify_message(public: PublicKey, signature: bytes, message: bytes) -> None:
+    """Verify a signature as `Signer.sign` makes it. Raises InvalidSignature."""
+    if isinstance(public, rsa.RSAPublicKey):
+        verify_rsa_digest(public, signature, hashlib.sha256(message).digest())
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        public.verify(signature, message, ec.ECDSA(_SHA256))
+    else:
+        public.verify(signature, message)
+
+
+def verify_rsa_digest(public: rsa.RSAPublicKey, signature: bytes, digest: bytes) -> None:
+    """Verify a signature over a SHA-256 digest. Raises InvalidSignature."""
+    public.verify(signature, digest, padding.PKCS1v15(), _PREHASHED)
 
 
 class LoadedKey:
@@ -58,20 +88,15 @@ class LoadedKey:
 
         RSA means RSASSA-PKCS1-v1_5 with SHA-256, P-256 means ECDSA with SHA-256, DER.
         """
-        private, public = self._private, self._public
+        private = self._private
         if isinstance(private, ed25519.Ed25519PrivateKey):
             signature = private.sign(message)
-            cast("ed25519.Ed25519PublicKey", public).verify(signature, message)
-            return signature
-        if isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey):
-            return self.sign_rsa_digest(hashlib.sha256(message).digest())
-        if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(
-            public, ec.EllipticCurvePublicKey
-        ):
+        elif isinstance(private, ec.EllipticCurvePrivateKey):
             signature = private.sign(message, ec.ECDSA(_SHA256))
-            public.verify(signature, message, ec.ECDSA(_SHA256))
-            return signature
-        raise KeyUnusableError("key is of no known kind")
+        else:
+            return self.sign_rsa_digest(hashlib.sha256(message).digest())
+        verify_message(self._public, signature, message)
+        return signature
 
     def sign_rsa_digest(self, digest: bytes) -> bytes:
         """Sign a SHA-256 digest of 32 bytes, RSASSA-PKCS1-v1_5, and verify the signature."""
@@ -79,7 +104,7 @@ class LoadedKey:
         if not (isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey)):
             raise KeyUnusableError("scheme needs an RSA key")
         signature = private.sign(digest, padding.PKCS1v15(), _PREHASHED)
-        public.verify(signature, digest, padding.PKCS1v15(), _PREHASHED)
+        verify_rsa_digest(public, signature, digest)
         return signature
 
     @property
@@ -114,7 +139,7 @@ class SoftwareKeystore:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        return GeneratedKey(WrappedKey(named, self._wrap(named, plain)), public)
+        return GeneratedKey(WrappedKey(named, self.seal(named, SOFTWARE, plain)), public)
 
     def open(self, key: WrappedKey) -> LoadedKey:
         """Return the private key, from memory if it was opened before.
@@ -134,10 +159,10 @@ class SoftwareKeystore:
             self._opened.popitem(last=False)
         return loaded
 
-    def _aad(self, identity: KeyIdentity, kek_id: bytes) -> bytes:
+    def _aad(self, identity: KeyIdentity, kek_id: bytes, kind: bytes) -> bytes:
         return canonical(
             {
-                "format": FORMAT[0],
+                "format": kind[0],
                 "kek": kek_id.hex(),
                 "app": identity.app,
                 "key": identity.key,
@@ -148,30 +173,38 @@ class SoftwareKeystore:
             }
         )
 
-    def _wrap(self, identity: KeyIdentity, plain: bytes) -> bytes:
-        aad = self._aad(identity, self._kek_id)
+    def seal(self, identity: KeyIdentity, kind: bytes, plain: bytes) -> bytes:
+        """Return a text under the key-encryption key, bound to an identity and a format."""
+        aad = self._aad(identity, self._kek_id, kind)
         data_key = AESGCM.generate_key(256)
         outer, inner = secrets.token_bytes(_NONCE), secrets.token_bytes(_NONCE)
         wrapped = self._kek.encrypt(outer, data_key, aad)
         sealed = AESGCM(data_key).encrypt(inner, plain, aad)
-        return FORMAT + self._kek_id + outer + wrapped + inner + sealed
+        return kind + self._kek_id + outer + wrapped + inner + sealed
 
-    def _load(self, key: WrappedKey) -> LoadedKey:
+    def unseal(self, key: WrappedKey, kind: bytes) -> bytes:
+        """Return what was sealed. Raises KeyUnusableError if it was changed or moved."""
         blob, identity = key.blob, key.identity
-        start = len(FORMAT) + _KEK_ID
-        if blob[:1] != FORMAT or blob[1:start] != self._kek_id:
+        start = len(kind) + _KEK_ID
+        if blob[:1] != kind or blob[1:start] != self._kek_id:
             raise KeyUnusableError("key was wrapped under another key-encryption key")
-        aad = self._aad(identity, self._kek_id)
+        aad = self._aad(identity, self._kek_id, kind)
         outer, rest = blob[start : start + _NONCE], blob[start + _NONCE :]
         inner = rest[_WRAPPED_DEK : _WRAPPED_DEK + _NONCE]
         try:
             data_key = self._kek.decrypt(outer, rest[:_WRAPPED_DEK], aad)
-            plain = AESGCM(data_key).decrypt(inner, rest[_WRAPPED_DEK + _NONCE :], aad)
-            private = serialization.load_der_private_key(plain, None)
+            return AESGCM(data_key).decrypt(inner, rest[_WRAPPED_DEK + _NONCE :], aad)
         except (InvalidTag, ValueError) as error:
             raise KeyUnusableError(
                 "wrapped key does not open: it was changed or belongs to another key version"
             ) from error
+
+    def _load(self, key: WrappedKey) -> LoadedKey:
+        identity = key.identity
+        try:
+            private = serialization.load_der_private_key(self.unseal(key, SOFTWARE), None)
+        except ValueError as error:
+            raise KeyUnusableError("wrapped key is no private key") from error
         if not isinstance(
             private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
         ):

@@ -82,7 +82,9 @@ class LogKeyholder:
         self._link = ours
         ready = self._receive(START_LIMIT)
         self._log.info(
-            "log keyholder ready", pid=self._process.pid, not_confined_by=ready.failure.message
+            "log keyholder ready",
+            pid=self._process.pid,
+            not_confined_by=", ".join(ready.ready.missed),
         )
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -15,36 +17,48 @@ import structlog
 from privyseal.verify.statement import Statement
 
 from privyseald.keyholder import wire
+from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, Unavailable
-from privyseald.model.schemes import GeneratedKey, KeyIdentity, WrappedKey
+from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, WrappedKey
 
 MAX_WAITING = 4096
 """Requests in the keyholders at one time; more are refused, to be tried again."""
+
+
+# Variables by which PKCS #11 modules find their configuration.
+_MODULES = ("SOFTHSM2_", "PKCS11", "P11_", "TPM2_", "YUBIHSM_", "OCK_", "CLOUDHSM_")
 
 
 def _gone() -> Unavailable:
     return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
 
 
-def command(link: socket.socket, kek_file: Path) -> list[str]:
+def command(link: socket.socket, kek_file: Path, token: HsmSettings | None = None) -> list[str]:
     """Return the command line of a keyholder process; nothing in it is secret."""
     return [
         *(sys.executable, "-m", "privyseald.keyholder.worker"),
         *(str(link.fileno()), str(kek_file)),
+        *([json.dumps(asdict(token))] if token else []),
     ]
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of a keyholder process: what finding its code takes."""
-    wanted = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
+def environment(token: HsmSettings | None = None) -> dict[str, str]:
+    """Return the environment of a keyholder process: what finding its code takes.
+
+    With a token, also what its module may need, and where its PIN is.
+    """
+    wanted = ["PATH", "PYTHONPATH", "VIRTUAL_ENV"]
+    if token is not None:
+        wanted += ["HOME", "CREDENTIALS_DIRECTORY", token.pin_env]
+        wanted += [n for n in os.environ if n.startswith(_MODULES)]
     return {name: os.environ[name] for name in wanted if name in os.environ}
 
 
 class _Link(asyncio.Protocol):
     """The daemon's end of one keyholder's socket."""
 
-    def __init__(self, on_ready: asyncio.Future[str]) -> None:
+    def __init__(self, on_ready: asyncio.Future[pb.Ready]) -> None:
         self.waiting: dict[int, asyncio.Future[pb.Response]] = {}
         self.started: dict[int, float] = {}
         self.closed = False
@@ -63,7 +77,7 @@ class _Link(asyncio.Protocol):
         for message in wire.unframe(self._buffer):
             response = pb.Response.FromString(message)
             if response.id == 0:
-                self._ready.set_result(response.failure.message)
+                self._ready.set_result(response.ready)
                 continue
             self.started.pop(response.id, None)
             future = self.waiting.pop(response.id, None)
@@ -84,7 +98,13 @@ class _Link(asyncio.Protocol):
         self.started.clear()
 
     def send(self, request: pb.Request) -> asyncio.Future[pb.Response]:
-        """Send a request at the end of this turn of the loop, together with others."""
+        """Send a request at the end of this turn of the loop, together with others.
+
+        Raises:
+            Unavailable: If the process has gone; nobody would ever answer.
+        """
+        if self.closed:
+            raise _gone()
         future: asyncio.Future[pb.Response] = self._loop.create_future()
         self.waiting[request.id] = future
         self.started[request.id] = self._loop.time()
@@ -111,10 +131,19 @@ class KeyholderPool:
         kek_file: Where the key-encryption key is; only the keyholders read it.
         processes: How many.
         call_limit: Seconds after which a call that does not end costs the process its life.
+        token: The token that the processes also use.
     """
 
-    def __init__(self, kek_file: Path, processes: int, call_limit: float = 10.0) -> None:
+    def __init__(
+        self,
+        kek_file: Path,
+        processes: int,
+        call_limit: float = 10.0,
+        token: HsmSettings | None = None,
+    ) -> None:
         self._kek_file = kek_file
+        self._token = token
+        self._with_token: set[_Link] = set()
         self._processes = processes
         self._call_limit = call_limit
         self._links: list[_Link] = []
@@ -138,11 +167,18 @@ class KeyholderPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def generate(self, identity: KeyIdentity) -> GeneratedKey:
-        """Make a key pair."""
-        call = pb.GenerateKey(identity=wire.identity_to_wire(identity))
-        made = (await self._call(pb.Request(generate_key=call))).generated_key
-        return GeneratedKey(wire.key_from_wire(made.key), made.public_key)
+    async def generate(
+        self,
+        identity: KeyIdentity,
+        place: KeyPlace = KeyPlace(),  # noqa: B008 - frozen
+    ) -> GeneratedKey:
+        """Make or take a key pair."""
+        call = pb.GenerateKey(
+            identity=wire.identity_to_wire(identity), token=place.token, adopt_uri=place.uri
+        )
+        request = pb.Request(generate_key=call)
+        made = (await self._call(request, token=place.token)).generated_key
+        return GeneratedKey(wire.key_from_wire(made.key), made.public_key, dict(made.protection))
 
     async def sign_release(
         self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
@@ -153,7 +189,9 @@ class KeyholderPool:
             statement_key=wire.key_to_wire(statement_key),
             scheme_keys=[wire.key_to_wire(key) for key in scheme_keys],
         )
-        signed = (await self._call(pb.Request(sign_release=call))).signed_release
+        token = any(key.in_token for key in (statement_key, *scheme_keys))
+        request = pb.Request(sign_release=call)
+        signed = (await self._call(request, token=token)).signed_release
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
 
     @property
@@ -161,8 +199,15 @@ class KeyholderPool:
         """Whether any process can answer."""
         return bool(self._links)
 
-    async def _call(self, request: pb.Request) -> pb.Response:
-        links = self._links
+    @property
+    def token_serving(self) -> bool:
+        """Whether any process can use the token."""
+        return bool(self._with_token)
+
+    async def _call(self, request: pb.Request, *, token: bool = False) -> pb.Response:
+        # A process without its token still says best what is the matter with it.
+        links = [k for k in self._links if k in self._with_token] if token else self._links
+        links = links or self._links
         if not links:
             raise Unavailable("no keyholder is running; try again", reason="KEYHOLDER_DOWN")
         link = min(links, key=lambda candidate: len(candidate.waiting))
@@ -177,6 +222,15 @@ class KeyholderPool:
                     f"the keyholder cannot use this key: {failure.message}", reason="KEY_UNUSABLE"
                 )
             self._log.error("keyholder refused", kind=failure.kind, message=failure.message)
+            if failure.kind == pb.Failure.KIND_PIN_REFUSED:
+                raise FailedPrecondition(
+                    "the token refused its PIN, and it is not tried again before an operator "
+                    "has set it right and run `privyseald token-login`",
+                    reason="PIN_REFUSED",
+                )
+            if failure.kind == pb.Failure.KIND_TOKEN_DOWN:
+                self._with_token.discard(link)
+                raise Unavailable("the token cannot be used now; try again", reason="TOKEN_DOWN")
             raise Unavailable("the keyholder could not sign", reason="KEYHOLDER_REFUSED")
         return response
 
@@ -205,19 +259,24 @@ class KeyholderPool:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *command(theirs, self._kek_file),
+                *command(theirs, self._kek_file, self._token),
                 pass_fds=(theirs.fileno(),),
-                env=environment(),
+                env=environment(self._token),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         self.pids[slot] = process.pid
         loop = asyncio.get_running_loop()
-        ready: asyncio.Future[str] = loop.create_future()
+        ready: asyncio.Future[pb.Ready] = loop.create_future()
         ours.setblocking(False)
         _, link = await loop.create_connection(lambda: _Link(ready), sock=ours)
         try:
-            missed = await asyncio.wait_for(ready, 30)
+            told = await asyncio.wait_for(ready, 30)
+            missed = ", ".join(told.missed)
             self._log.info("keyholder ready", slot=slot, pid=process.pid, not_confined_by=missed)
+            if told.token_error:
+                self._log.error("token cannot be used", slot=slot, error=told.token_error)
+            elif self._token is not None:
+                self._with_token.add(link)
             self._links.append(link)
             if not first.done():
                 first.set_result(None)
@@ -225,6 +284,7 @@ class KeyholderPool:
         except TimeoutError:
             self._log.error("keyholder did not become ready", slot=slot)
         finally:
+            self._with_token.discard(link)
             if link in self._links:
                 self._links.remove(link)
             link.close()

@@ -1,14 +1,19 @@
 """The keyholder process: reads requests from its socket, answers, and knows nothing else.
 
-Run as `python -m privyseald.keyholder.worker FD KEK_FILE`. It signs only bytes that it
-built from a typed request, and verifies each signature before it answers.
+Run as `python -m privyseald.keyholder.worker FD KEK_FILE [TOKEN_SETTINGS]`. It signs only
+bytes that it built from a typed request, and verifies each signature before it answers. A
+process whose token failed answers what it can, and ends, so that a fresh one tries.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from privyseal.verify.note import Checkpoint
@@ -17,12 +22,17 @@ from privyseal.verify.statement import PAYLOAD_TYPE, pae
 from privyseald.keyholder import wire
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
+from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.fields import MAX_BUNDLE
 from privyseald.model.schemes import ALGORITHMS, Algorithm, KeyIdentity, Scheme
 
 LOG_APP = "_log"
 """The app that the log's own key belongs to; the underscore keeps callers from creating it."""
+
+TOKEN_WAIT = 1.5
+"""Seconds after which a process without its token ends, so that a fresh one tries."""
+TOKEN_FAILED = 75
 
 
 class RefusedError(Exception):
@@ -32,8 +42,9 @@ class RefusedError(Exception):
 class Worker:
     """Answers requests with a keystore."""
 
-    def __init__(self, keystore: SoftwareKeystore) -> None:
+    def __init__(self, keystore: Keystores) -> None:
         self._keystore = keystore
+        self.token_failed = False
 
     def answer(self, request: pb.Request) -> pb.Response:
         """Return the response to a request; never raises, never tells of key material."""
@@ -50,6 +61,11 @@ class Worker:
             failure = pb.Failure(kind=pb.Failure.KIND_REFUSED, message=str(error))
         except KeyUnusableError as error:
             failure = pb.Failure(kind=pb.Failure.KIND_KEY_UNUSABLE, message=str(error))
+        except PinRefusedError as error:
+            failure = pb.Failure(kind=pb.Failure.KIND_PIN_REFUSED, message=str(error))
+        except HsmDownError as error:
+            self.token_failed = True
+            failure = pb.Failure(kind=pb.Failure.KIND_TOKEN_DOWN, message=str(error))
         except Exception as error:  # noqa: BLE001 - a traceback could show what must not be seen
             failure = pb.Failure(kind=pb.Failure.KIND_INTERNAL, message=type(error).__name__)
         return pb.Response(id=request.id, failure=failure)
@@ -58,8 +74,18 @@ class Worker:
         identity = wire.identity_from_wire(request.generate_key.identity)
         if identity.algorithm not in ALGORITHMS[identity.scheme]:
             raise RefusedError("scheme cannot use this algorithm")
-        made = self._keystore.generate(identity)
-        return pb.GeneratedKey(key=wire.key_to_wire(made.wrapped), public_key=made.public_key)
+        call = request.generate_key
+        if call.adopt_uri:
+            made = self._keystore.token().adopt(identity, call.adopt_uri)
+        elif call.token:
+            made = self._keystore.token().generate(identity)
+        else:
+            made = self._keystore.software.generate(identity)
+        return pb.GeneratedKey(
+            key=wire.key_to_wire(made.wrapped),
+            public_key=made.public_key,
+            protection=made.protection,
+        )
 
     def _release(self, request: pb.Request) -> pb.SignedRelease:
         call = request.sign_release
@@ -117,28 +143,40 @@ def read_kek(path: Path) -> bytes:
 
 
 def main() -> int:
-    """Serve the socket until it closes."""
+    """Serve the socket until it closes, or the token fails."""
     # The terminal's Ctrl-C is for the daemon, which closes the socket when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = HsmSettings(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else None
     try:
-        missed = confine()
-        worker = Worker(SoftwareKeystore(read_kek(Path(sys.argv[2]))))
+        missed = confine(network=settings is not None)
+        keystores = Keystores.make(SoftwareKeystore(read_kek(Path(sys.argv[2]))), settings)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
         return 1
+    worker = Worker(keystores)
+    ready = pb.Ready(missed=missed, token_error=keystores.token_error)
     with socket.socket(fileno=int(sys.argv[1])) as link:
-        link.sendall(
-            wire.frame(
-                pb.Response(id=0, failure=pb.Failure(message=", ".join(missed))).SerializeToString()
-            )
-        )
-        buffer = bytearray()
-        while chunk := link.recv(262144):
-            buffer += chunk
-            for message in wire.unframe(buffer):
-                response = worker.answer(pb.Request.FromString(message))
-                link.sendall(wire.frame(response.SerializeToString()))
-    return 0
+        link.sendall(wire.frame(pb.Response(id=0, ready=ready).SerializeToString()))
+        return _serve(link, worker, keystores)
+
+
+def _serve(link: socket.socket, worker: Worker, keystores: Keystores) -> int:
+    buffer = bytearray()
+    # Processes that wait for the same token do not all end at once.
+    end = time.monotonic() + TOKEN_WAIT * (0.5 + os.getpid() % 8 / 16)
+    while True:
+        failed = worker.token_failed or keystores.token_error
+        if failed and time.monotonic() > end and keystores.wants_restart():
+            return TOKEN_FAILED
+        if not select.select([link], [], [], TOKEN_WAIT / 4 if keystores.hsm else None)[0]:
+            continue
+        chunk = link.recv(262144)
+        if not chunk:
+            return 0
+        buffer += chunk
+        for message in wire.unframe(buffer):
+            response = worker.answer(pb.Request.FromString(message))
+            link.sendall(wire.frame(response.SerializeToString()))
 
 
 if __name__ == "__main__":

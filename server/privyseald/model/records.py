@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from privyseal.verify.statement import NativeRange
@@ -34,6 +34,7 @@ class KeyVersionRecord:
     public_key_sha256: bytes
     blob: bytes
     created_at: int
+    protection: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def name(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from privyseald.model.errors import InvalidArgument
@@ -75,13 +76,35 @@ class WrappedKey:
     identity: KeyIdentity
     blob: bytes
 
+    @property
+    def in_token(self) -> bool:
+        """Whether the private key is in a token; the blob's format says so."""
+        return self.blob[:1] == b"\x02"
+
+
+@dataclass(frozen=True)
+class KeyPlace:
+    """Where a new private key is to be: in software, or in the daemon's token.
+
+    Attributes:
+        token: In the token.
+        uri: The address (RFC 7512) of a key that is in the token already.
+    """
+
+    token: bool = False
+    uri: str = ""
+
 
 @dataclass(frozen=True)
 class GeneratedKey:
-    """A new key pair: wrapped private key and SubjectPublicKeyInfo DER."""
+    """A new key pair: wrapped private key and SubjectPublicKeyInfo DER.
+
+    `protection` says, for people, where the private key is and what its token says of it.
+    """
 
     wrapped: WrappedKey
     public_key: bytes
+    protection: Mapping[str, str] = field(default_factory=dict)
 
 
 def choose_algorithm(scheme: Scheme, wanted: Algorithm | None) -> Algorithm:

@@ -9,6 +9,7 @@ from privyseal.verify.keys import spki_pem
 from privyseald.model import fields
 from privyseald.model.policy import Caller
 from privyseald.model.records import AppRecord, KeyRecord
+from privyseald.model.schemes import KeyPlace
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent, page
 from privyseald.services.keys import Keys
@@ -36,6 +37,7 @@ class AppServicer(app_grpc.AppServiceServicer):
             app=request.app_id,
             display_name=request.display_name,
             algorithm=convert.algorithm(request.statement_algorithm),
+            place=KeyPlace(token=request.in_token),
         )
         return app_pb.CreateAppResponse.FromString(answer)
 

@@ -125,6 +125,7 @@ def key_version(record: KeyVersionRecord) -> key_pb.KeyVersion:
         public_key=spki_pem(record.public_key),
         public_key_sha256=record.public_key_sha256,
         create_time=time(record.created_at),
+        protection=record.protection,
     )
 
 

@@ -7,6 +7,7 @@ from privyseal.v1 import key_service_pb2_grpc as key_grpc
 
 from privyseald.model import fields
 from privyseald.model.policy import Caller
+from privyseald.model.schemes import KeyPlace
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.keys import Keys
@@ -30,6 +31,9 @@ class KeyServicer(key_grpc.KeyServiceServicer):
             key_id=request.key_id,
             scheme=convert.scheme(request.scheme),
             algorithm=convert.algorithm(request.algorithm),
+            place=KeyPlace(
+                token=request.in_token or bool(request.token_uri), uri=request.token_uri
+            ),
         )
         return key_pb.CreateKeyResponse.FromString(answer)
 

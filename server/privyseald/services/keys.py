@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
+from privyseal.verify.canonical import Json
+
 from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
 from privyseald.model.policy import Action, Caller, Query
@@ -13,6 +15,7 @@ from privyseald.model.records import AppRecord, KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import (
     Algorithm,
     KeyIdentity,
+    KeyPlace,
     KeyVersionState,
     Scheme,
     choose_algorithm,
@@ -38,13 +41,16 @@ class Keys:
         app: str,
         display_name: str,
         algorithm: Algorithm | None,
+        place: KeyPlace,
     ) -> bytes:
         """Create an app and its statement key; the answer is made of (AppRecord, KeyRecord)."""
         app = fields.app_id(app) if app else secrets.token_hex(4)
         fields.text(display_name, "display_name", 100)
         permit = await self._access.authorise(caller, Action.APP_CREATE, fields.ALL_APPS)
         now = self._clock()
-        key = await self._generate(app, Scheme.STATEMENT_V1, Scheme.STATEMENT_V1, algorithm, now)
+        algorithm = choose_algorithm(Scheme.STATEMENT_V1, algorithm)
+        identity = KeyIdentity(app, Scheme.STATEMENT_V1, 1, Scheme.STATEMENT_V1, algorithm)
+        key = await self._generate(identity, place, now)
         record = AppRecord(app, display_name, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
@@ -90,13 +96,15 @@ class Keys:
         key_id: str,
         scheme: Scheme,
         algorithm: Algorithm | None,
+        place: KeyPlace,
     ) -> bytes:
         """Create a key whose first version is active and primary."""
         key_id = fields.key_id(key_id or scheme)
         permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
         await self._store.read(lambda view: require_app(view, app))
         now = self._clock()
-        record = await self._generate(app, key_id, scheme, algorithm, now)
+        identity = KeyIdentity(app, key_id, 1, scheme, choose_algorithm(scheme, algorithm))
+        record = await self._generate(identity, place, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
@@ -208,27 +216,25 @@ class Keys:
 
         return await self._store.commit(act, request)
 
-    async def _generate(
-        self, app: str, key_id: str, scheme: Scheme, algorithm: Algorithm | None, now: int
-    ) -> KeyRecord:
-        identity = KeyIdentity(app, key_id, 1, scheme, choose_algorithm(scheme, algorithm))
-        made = await self._keyholder.generate(identity)
+    async def _generate(self, identity: KeyIdentity, place: KeyPlace, now: int) -> KeyRecord:
+        made = await self._keyholder.generate(identity, place)
         named = made.wrapped.identity
         if replace(named, public_key_sha256=b"") != identity:
             raise FailedPrecondition("the keyholder made another key", reason="KEY_UNUSABLE")
         version = KeyVersionRecord(
-            app=app,
-            key=key_id,
+            app=identity.app,
+            key=identity.key,
             version=1,
-            scheme=scheme,
+            scheme=identity.scheme,
             algorithm=identity.algorithm,
             state=KeyVersionState.ACTIVE,
             public_key=made.public_key,
             public_key_sha256=named.public_key_sha256,
             blob=made.wrapped.blob,
             created_at=now,
+            protection=made.protection,
         )
-        return KeyRecord(app, key_id, scheme, 1, now, (version,))
+        return KeyRecord(identity.app, identity.key, identity.scheme, 1, now, (version,))
 
 
 def _bound(caller: Caller, app: str) -> bool:
@@ -256,6 +262,7 @@ def _require_version(tx: Transaction, app: str, key_id: str, number: int) -> Key
 def _add_key(tx: Transaction, caller: Caller, key: KeyRecord) -> None:
     tx.keys.add(key)
     for version in key.versions:
+        protection: dict[str, Json] = dict(version.protection)
         tx.record(
             {
                 "act": "key.create",
@@ -264,5 +271,6 @@ def _add_key(tx: Transaction, caller: Caller, key: KeyRecord) -> None:
                 "scheme": version.scheme,
                 "algorithm": version.algorithm,
                 "publicKeySha256": version.public_key_sha256.hex(),
+                "protection": protection,
             }
         )

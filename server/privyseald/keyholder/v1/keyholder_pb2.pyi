@@ -139,6 +139,12 @@ class GenerateKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDENTITY_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ADOPT_URI_FIELD_NUMBER: _builtins.int
+    token: _builtins.bool
+    """Make it in the token rather than in software."""
+    adopt_uri: _builtins.str
+    """Take the key at this address (RFC 7512) in the token, rather than make one."""
     @_builtins.property
     def identity(self) -> Global___KeyIdentity:
         """public_key_sha256 empty."""
@@ -147,10 +153,12 @@ class GenerateKey(_message.Message):
         self,
         *,
         identity: Global___KeyIdentity | None = ...,
+        token: _builtins.bool = ...,
+        adopt_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_uri", b"adopt_uri", "identity", b"identity", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,21 +258,47 @@ Global___Request: _TypeAlias = Request  # noqa: Y015
 class GeneratedKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ProtectionEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KEY_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    PROTECTION_FIELD_NUMBER: _builtins.int
     public_key: _builtins.bytes
     """SubjectPublicKeyInfo DER."""
     @_builtins.property
     def key(self) -> Global___WrappedKey: ...
+    @_builtins.property
+    def protection(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Where the private key is and what its token says of it, for people."""
+
     def __init__(
         self,
         *,
         key: Global___WrappedKey | None = ...,
         public_key: _builtins.bytes = ...,
+        protection: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "protection", b"protection", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,6 +369,10 @@ class Failure(_message.Message):
         """The wrapped key does not open or is not what its name says."""
         KIND_INTERNAL: Failure._Kind.ValueType  # 3
         """Anything else."""
+        KIND_TOKEN_DOWN: Failure._Kind.ValueType  # 4
+        """The token cannot be used now; the process ends, and another tries."""
+        KIND_PIN_REFUSED: Failure._Kind.ValueType  # 5
+        """The token refused the PIN; a person must look."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: Failure.Kind.ValueType  # 0
@@ -344,6 +382,10 @@ class Failure(_message.Message):
     """The wrapped key does not open or is not what its name says."""
     KIND_INTERNAL: Failure.Kind.ValueType  # 3
     """Anything else."""
+    KIND_TOKEN_DOWN: Failure.Kind.ValueType  # 4
+    """The token cannot be used now; the process ends, and another tries."""
+    KIND_PIN_REFUSED: Failure.Kind.ValueType  # 5
+    """The token refused the PIN; a person must look."""
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
@@ -364,6 +406,34 @@ class Failure(_message.Message):
 Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
+class Ready(_message.Message):
+    """The first message of a process, with id 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSED_FIELD_NUMBER: _builtins.int
+    TOKEN_ERROR_FIELD_NUMBER: _builtins.int
+    token_error: _builtins.str
+    """Why the token cannot be used; empty if it can, or there is none."""
+    @_builtins.property
+    def missed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it could not be confined by."""
+
+    def __init__(
+        self,
+        *,
+        missed: _abc.Iterable[_builtins.str] | None = ...,
+        token_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missed", b"missed", "token_error", b"token_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ready: _TypeAlias = Ready  # noqa: Y015
+
+@_typing.final
 class Response(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -372,6 +442,7 @@ class Response(_message.Message):
     SIGNED_RELEASE_FIELD_NUMBER: _builtins.int
     SIGNED_CHECKPOINT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -381,6 +452,8 @@ class Response(_message.Message):
     def signed_checkpoint(self) -> Global___SignedCheckpoint: ...
     @_builtins.property
     def failure(self) -> Global___Failure: ...
+    @_builtins.property
+    def ready(self) -> Global___Ready: ...
     def __init__(
         self,
         *,
@@ -389,12 +462,13 @@ class Response(_message.Message):
         signed_release: Global___SignedRelease | None = ...,
         signed_checkpoint: Global___SignedCheckpoint | None = ...,
         failure: Global___Failure | None = ...,
+        ready: Global___Ready | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_release", b"signed_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_release", b"signed_release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_release", b"signed_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_release", b"signed_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 

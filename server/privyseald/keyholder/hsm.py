@@ -1,0 +1,360 @@
+"""Keys in a token through PKCS #11: generated there or adopted, never read out.
+
+One process, one thread, one session: python-pkcs11 initialises modules without locks, and a
+login belongs to the process. Whatever goes wrong with the token ends the process, since only
+`C_Finalize` and `C_Initialize` mend a session for good: the supervisor starts another. The
+exception is the PIN. Tokens lock after a few wrong ones, so that a refused PIN is noted in a
+file, which every process looks for before it tries, until a person removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import pkcs11
+from asn1crypto.core import OctetString
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.exceptions import (
+    AttributeTypeInvalid,
+    PinIncorrect,
+    PinInvalid,
+    PinLenRange,
+    PinLocked,
+    PKCS11Error,
+)
+from pkcs11.util.ec import encode_named_curve_parameters
+from privyseal.verify.keys import PublicKey, spki_der
+
+from privyseald.keyholder.keystore import (
+    TOKEN,
+    KeyUnusableError,
+    SoftwareKeystore,
+    verify_message,
+    verify_rsa_digest,
+)
+from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
+from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
+
+# RFC 8017 section 9.2, note 1: what stands before a SHA-256 digest. A token signs a bare
+# digest as well, and returns a signature that nothing verifies.
+_SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
+_ED25519_OID = "1.3.101.112"
+_ID_BYTES = 16
+_FRESH = 2.0
+"""Seconds for which a session surely shows what is in its token."""
+_ASSERTED = ("SENSITIVE", "EXTRACTABLE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL")
+
+
+@dataclass(frozen=True)
+class TokenUri:
+    """The address of a key in a token (RFC 7512): token, serial, object, id."""
+
+    token: str = ""
+    serial: str = ""
+    label: str = ""
+    id: bytes = b""
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name}={quote_from_bytes(value, safe='')}"
+            for name, value in (
+                ("token", self.token.encode()),
+                ("serial", self.serial.encode()),
+                ("object", self.label.encode()),
+            )
+            if value
+        ]
+        if self.id:
+            parts.append("id=" + "".join(f"%{byte:02x}" for byte in self.id))
+        return "pkcs11:" + ";".join([*parts, "type=private"])
+
+    @classmethod
+    def parse(cls, text: str) -> TokenUri:
+        """Return the address in a URI. Raises ValueError."""
+        if not text.startswith("pkcs11:") or len(text) > 1024:
+            raise ValueError("must begin with pkcs11:")
+        path, _, query = text[7:].partition("?")
+        if query:
+            raise ValueError("must not have a query; module and PIN are settings")
+        found: dict[str, bytes] = {}
+        for part in filter(None, path.split(";")):
+            name, equals, value = part.partition("=")
+            if not equals or name in found or re.search(r"%(?![0-9A-Fa-f]{2})", value):
+                raise ValueError("is malformed")
+            found[name] = unquote_to_bytes(value)
+        if unknown := set(found) - {"token", "serial", "object", "id", "type"}:
+            raise ValueError(f"has {', '.join(sorted(unknown))}, which is not supported")
+        if found.get("type", b"private") != b"private" or not {"object", "id"} & set(found):
+            raise ValueError("must name a private key by object or id")
+        return cls(
+            token=found.get("token", b"").decode(),
+            serial=found.get("serial", b"").decode(),
+            label=found.get("object", b"").decode(),
+            id=found.get("id", b""),
+        )
+
+
+class HsmKey:
+    """A private key in the token, and its public key."""
+
+    def __init__(self, private: Any, public: PublicKey, algorithm: Algorithm) -> None:
+        self._private = private
+        self._public = public
+        self._algorithm = algorithm
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message; see `Signer`."""
+        if self._algorithm.rsa_bits:
+            return self.sign_rsa_digest(hashlib.sha256(message).digest())
+        if self._algorithm is Algorithm.P256:
+            # The digest's length is checked nowhere else: a token cuts a longer one off.
+            raw = self._sign(hashlib.sha256(message).digest(), Mechanism.ECDSA)
+            if len(raw) != 64:
+                raise HsmDownError("the token made a malformed signature")
+            r, s = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
+            signature = utils.encode_dss_signature(r, s)
+        else:
+            signature = self._sign(message, Mechanism.EDDSA)
+        try:
+            verify_message(self._public, signature, message)
+        except InvalidSignature:
+            raise HsmDownError("the token made a signature that does not verify") from None
+        return signature
+
+    def sign_rsa_digest(self, digest: bytes) -> bytes:
+        """Sign a digest; see `Signer`."""
+        if not isinstance(self._public, rsa.RSAPublicKey) or len(digest) != 32:
+            raise KeyUnusableError("scheme needs an RSA key, and a digest of 32 bytes")
+        signature = self._sign(_SHA256_INFO + digest, Mechanism.RSA_PKCS)
+        try:
+            verify_rsa_digest(self._public, signature, digest)
+        except InvalidSignature:
+            raise HsmDownError("the token made a signature that does not verify") from None
+        return signature
+
+    def _sign(self, data: bytes, mechanism: Mechanism) -> bytes:
+        with _token_errors():
+            return bytes(self._private.sign(data, mechanism=mechanism))
+
+
+class HsmKeystore:
+    """Keys in one token.
+
+    Args:
+        settings: Which token.
+        sealer: Binds a key's address to its identity.
+    """
+
+    def __init__(self, settings: HsmSettings, sealer: SoftwareKeystore) -> None:
+        self._settings = settings
+        self._sealer = sealer
+        self._session: Any = None
+        self._connected_at = 0.0
+        self._opened: dict[tuple[KeyIdentity, bytes], HsmKey] = {}
+
+    def connect(self) -> None:
+        """Open the session and log in, at most once with a PIN that is wrong.
+
+        Raises:
+            HsmDownError: If that is not possible now; PinRefusedError if a person must look.
+        """
+        settings = self._settings
+        state = Path(settings.state)
+        refused = state / REFUSED
+        with _token_errors(), (state / "hsm-login.lock").open("wb") as lock:
+            # One process at a time: the PIN is tried by one, and the others learn of it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if refused.exists():
+                raise PinRefusedError("the token refused the PIN before")
+            serial = settings.serial.encode() or None
+            token = pkcs11.lib(settings.module).get_token(
+                token_label=settings.token, token_serial=serial
+            )
+            try:
+                self._session = token.open(user_pin=settings.read_pin(), rw=True)
+            except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
+                refused.write_text(type(error).__name__ + "\n")
+                raise PinRefusedError("the token refused the PIN") from None
+            self._connected_at = time.monotonic()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session."""
+        return self._session is not None
+
+    def generate(self, identity: KeyIdentity) -> GeneratedKey:
+        """Make a key pair in the token that can sign and nothing else."""
+        key_id = secrets.token_bytes(_ID_BYTES)
+        private_template = {
+            Attribute.SENSITIVE: True,
+            Attribute.EXTRACTABLE: False,
+            Attribute.PRIVATE: True,
+            Attribute.SIGN: True,
+            Attribute.DECRYPT: False,
+            Attribute.UNWRAP: False,
+            Attribute.DERIVE: False,
+        }
+        options: dict[str, Any] = {
+            "id": key_id,
+            "label": identity.name,
+            "store": True,
+            "private_template": private_template,
+        }
+        with _token_errors():
+            session = self._require()
+            if identity.algorithm.rsa_bits:
+                session.generate_keypair(KeyType.RSA, identity.algorithm.rsa_bits, **options)
+            else:
+                p256 = identity.algorithm is Algorithm.P256
+                kind = KeyType.EC if p256 else KeyType.EC_EDWARDS
+                curve = encode_named_curve_parameters("secp256r1" if p256 else _ED25519_OID)
+                session.create_domain_parameters(
+                    kind, {Attribute.EC_PARAMS: curve}, local=True
+                ).generate_keypair(
+                    mechanism=(
+                        Mechanism.EC_KEY_PAIR_GEN if p256 else Mechanism.EC_EDWARDS_KEY_PAIR_GEN
+                    ),
+                    **options,
+                )
+        uri = replace(self._address(), label=identity.name, id=key_id)
+        return self._adopt(identity, uri, generated=True)
+
+    def adopt(self, identity: KeyIdentity, uri: str) -> GeneratedKey:
+        """Take a key that is in the token already."""
+        try:
+            wanted = TokenUri.parse(uri)
+        except ValueError as error:
+            raise KeyUnusableError(f"the key's URI {error}") from None
+        # A session need not show what others made since it began.
+        with _token_errors():
+            pkcs11.lib(self._settings.module).reinitialize()
+        self._opened.clear()
+        self.connect()
+        here = self._address()
+        if wanted.token not in {"", here.token} or wanted.serial not in {"", here.serial}:
+            raise KeyUnusableError("the key's URI names another token")
+        return self._adopt(
+            identity, replace(wanted, token=here.token, serial=here.serial), generated=False
+        )
+
+    def open(self, key: WrappedKey) -> HsmKey:
+        """Return a key. Raises KeyUnusableError, HsmDownError."""
+        at = (key.identity, key.blob)
+        if at not in self._opened:
+            uri = TokenUri.parse(self._sealer.unseal(key, TOKEN).decode())
+            private, public = self._find(uri, key.identity.algorithm)
+            if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
+                raise KeyUnusableError("private key does not belong to the public key on record")
+            loaded = HsmKey(private, public, key.identity.algorithm)
+            loaded.sign(b"privyseal keyholder self-test")
+            self._opened[at] = loaded
+        return self._opened[at]
+
+    def _adopt(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
+        private, public = self._find(uri, identity.algorithm)
+        protection = _assert_attributes(private, uri, generated=generated)
+        spki = spki_der(public)
+        named = replace(identity, public_key_sha256=hashlib.sha256(spki).digest())
+        HsmKey(private, public, identity.algorithm).sign(b"privyseal keyholder self-test")
+        wrapped = WrappedKey(named, self._sealer.seal(named, TOKEN, str(uri).encode()))
+        return GeneratedKey(wrapped, spki, protection)
+
+    def _address(self) -> TokenUri:
+        with _token_errors():
+            token = self._require().token
+            serial = token.serial.rstrip(b"\0 ").decode("ascii", "replace")
+            return TokenUri(token=token.label.strip(), serial=serial)
+
+    def _require(self) -> Any:
+        if self._session is None:
+            raise HsmDownError("there is no session")
+        return self._session
+
+    def _find(self, uri: TokenUri, algorithm: Algorithm) -> tuple[Any, PublicKey]:
+        """Return the one private key at an address, and its public key."""
+        named: dict[Attribute, Any] = {}
+        if uri.label:
+            named[Attribute.LABEL] = uri.label
+        if uri.id:
+            named[Attribute.ID] = uri.id
+        with _token_errors():
+            session = self._require()
+            found = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, **named}))
+            if not found and time.monotonic() - self._connected_at > _FRESH:
+                # A session that is older than what was done to its token shows no keys, for
+                # ever; one that was just made says the truth.
+                raise HsmDownError("the token does not show the key in this session")
+            if len(found) != 1:
+                how = "no" if not found else "more than one"
+                raise KeyUnusableError(f"there is {how} private key of that address in the token")
+            private = found[0]
+            publics = list(
+                session.get_objects(
+                    {
+                        Attribute.CLASS: ObjectClass.PUBLIC_KEY,
+                        Attribute.ID: bytes(private[Attribute.ID]),
+                    }
+                )
+            )
+            source = publics[0] if len(publics) == 1 else private
+            return private, _public_key(source, private.key_type, algorithm)
+
+
+def _public_key(source: Any, kind: KeyType, algorithm: Algorithm) -> PublicKey:
+    try:
+        if kind is KeyType.RSA and algorithm.rsa_bits:
+            modulus = int.from_bytes(source[Attribute.MODULUS])
+            exponent = int.from_bytes(source[Attribute.PUBLIC_EXPONENT])
+            if modulus.bit_length() == algorithm.rsa_bits:
+                return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+        elif kind in {KeyType.EC, KeyType.EC_EDWARDS}:
+            # A point comes wrapped in an OCTET STRING.
+            point = bytes(OctetString.load(bytes(source[Attribute.EC_POINT]), strict=True).native)
+            if kind is KeyType.EC and algorithm is Algorithm.P256:
+                return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+            if kind is KeyType.EC_EDWARDS and algorithm is Algorithm.ED25519:
+                return ed25519.Ed25519PublicKey.from_public_bytes(point)
+    except (AttributeTypeInvalid, ValueError):
+        raise KeyUnusableError("the token does not show the key's public part") from None
+    raise KeyUnusableError(f"the key in the token is not {algorithm}")
+
+
+def _assert_attributes(private: Any, uri: TokenUri, *, generated: bool) -> dict[str, str]:
+    """Return what the token says of a private key, and refuse one that could leave it."""
+    told: dict[str, str] = {"backend": "pkcs11", "uri": str(uri)}
+    for name in _ASSERTED:
+        try:
+            told[name.lower()] = str(bool(private[getattr(Attribute, name)])).lower()
+        except PKCS11Error:
+            told[name.lower()] = "unknown"
+    if told["sensitive"] != "true" or told["extractable"] != "false":
+        raise KeyUnusableError("the token would give the private key away; it must be sensitive")
+    if generated and "false" in (
+        told[n] for n in ("always_sensitive", "never_extractable", "local")
+    ):
+        raise KeyUnusableError("the token did not make the key as asked")
+    told["origin"] = "generated in the token" if told["local"] == "true" else "imported"
+    return told
+
+
+@contextlib.contextmanager
+def _token_errors() -> Iterator[None]:
+    """Turn what a token says into what the keyholder says; a session is not used on."""
+    try:
+        yield
+    except (PKCS11Error, OSError) as error:
+        raise HsmDownError(f"the token cannot be used: {type(error).__name__}") from None
+    except RuntimeError as error:
+        raise HsmDownError(f"the module cannot be loaded: {type(error).__name__}") from None

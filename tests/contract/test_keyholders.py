@@ -1,0 +1,168 @@
+"""What every keyholder promises, whether its keys are in software or in a token."""
+
+import asyncio
+import os
+from dataclasses import replace
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from privyseal.verify.keys import load_public_key
+from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
+from privyseald.keyholder.keystore import verify_message, verify_rsa_digest
+from privyseald.keyholder.keystores import HsmSettings
+from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
+from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme, WrappedKey
+
+from tests.softhsm import MODULE, SoftHsm
+
+STATEMENT = Statement(
+    app="a",
+    version="1",
+    counter=1,
+    bundle_sha256=b"b" * 32,
+    bundle_length=10,
+    manifest_sha256=b"m" * 32,
+    native_ranges=(),
+    source_commit="",
+    signed_at=1,
+    log_origin="log",
+)
+STATEMENT_ALGORITHMS = [Algorithm.ED25519, Algorithm.P256, Algorithm.RSA_2048]
+
+
+@pytest.fixture(scope="module")
+def softhsm(tmp_path_factory):
+    return SoftHsm(tmp_path_factory.mktemp("softhsm"))
+
+
+@pytest.fixture(scope="module", params=["software", "token"])
+def keyholder(request, softhsm, tmp_path_factory):
+    """Run coroutines with a keyholder, and say where new keys go."""
+    folder = tmp_path_factory.mktemp(request.param)
+    kek = folder / "kek"
+    kek.write_bytes(os.urandom(32))
+    kek.chmod(0o600)
+    token = None
+    if request.param == "token":
+        os.environ["SOFTHSM2_CONF"] = str(softhsm.conf)
+        token = HsmSettings(MODULE, softhsm.label, str(folder), pin_file=str(softhsm.pin_file))
+    place = KeyPlace(token=token is not None)
+
+    def run(scenario):
+        async def with_pool():
+            pool = KeyholderPool(kek, 1, token=token)
+            await pool.start()
+            try:
+                return await scenario(pool, place)
+            finally:
+                await pool.stop()
+
+        return asyncio.run(with_pool())
+
+    yield run
+    os.environ.pop("SOFTHSM2_CONF", None)
+
+
+def identity(scheme, algorithm, app="a"):
+    return KeyIdentity(app, str(scheme), 1, scheme, algorithm)
+
+
+@pytest.mark.parametrize("algorithm", STATEMENT_ALGORITHMS)
+def test_a_release_is_signed_and_verifies(keyholder, algorithm):
+    async def scenario(pool, place):
+        statement = await pool.generate(identity(Scheme.STATEMENT_V1, algorithm), place)
+        scheme = await pool.generate(identity(Scheme.CAPAWESOME_V1, Algorithm.RSA_2048), place)
+        signed = await pool.sign_release(STATEMENT, statement.wrapped, [scheme.wrapped])
+        return statement, scheme, *signed
+
+    statement, scheme, payload, signatures = keyholder(scenario)
+    assert payload == STATEMENT.build()
+    public = load_public_key(statement.public_key)
+    verify_message(public, signatures[0], pae(PAYLOAD_TYPE, payload))
+    verify_rsa_digest(load_public_key(scheme.public_key), signatures[1], b"b" * 32)
+    with pytest.raises(InvalidSignature):
+        verify_message(public, signatures[0], payload)
+
+
+def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):
+    async def scenario(pool, place):
+        made = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519), place)
+        scheme = await pool.generate(identity(Scheme.CAPAWESOME_V1, Algorithm.RSA_2048), place)
+        other = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519, "b"), place)
+        key = made.wrapped
+        bad = {
+            "another app's key": (other.wrapped, []),
+            "another scheme's key": (scheme.wrapped, []),
+            "a statement key as a scheme's": (key, [key]),
+            "another app's name on the row": (
+                WrappedKey(replace(other.wrapped.identity, app="a"), other.wrapped.blob),
+                [],
+            ),
+            "another version": (WrappedKey(replace(key.identity, version=2), key.blob), []),
+            "another key's blob": (WrappedKey(key.identity, other.wrapped.blob), []),
+            "a changed blob": (WrappedKey(key.identity, key.blob[:-1] + b"\0"), []),
+            "another format": (
+                WrappedKey(key.identity, bytes([3 - key.blob[0]]) + key.blob[1:]),
+                [],
+            ),
+            "no blob": (WrappedKey(key.identity, b""), []),
+        }
+        for name, (statement_key, scheme_keys) in bad.items():
+            with pytest.raises(DomainError):
+                await pool.sign_release(STATEMENT, statement_key, scheme_keys)
+            assert pool.pids, name
+        for changed in (
+            {"bundle_sha256": b"b" * 33},
+            {"bundle_sha256": b"b" * 31},
+            {"manifest_sha256": b""},
+            {"bundle_length": 0},
+            {"counter": 0},
+            {"app": "c"},
+        ):
+            with pytest.raises(DomainError):
+                await pool.sign_release(replace(STATEMENT, **changed), key, [])
+        assert (await pool.sign_release(STATEMENT, key, []))[1]
+
+    keyholder(scenario)
+
+
+def test_a_key_of_a_killed_process_signs_in_the_next(keyholder):
+    async def scenario(pool, place):
+        made = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.P256), place)
+        os.kill(pool.pids[0], 9)
+        for _ in range(100):
+            try:
+                return await pool.sign_release(STATEMENT, made.wrapped, [])
+            except Unavailable:
+                await asyncio.sleep(0.1)
+        raise AssertionError("the keyholder did not come back")
+
+    assert keyholder(scenario)[1]
+
+
+def test_a_scheme_does_not_take_a_key_it_cannot_use(keyholder):
+    async def scenario(pool, place):
+        with pytest.raises(DomainError):
+            await pool.generate(identity(Scheme.CAPAWESOME_V1, Algorithm.ED25519), place)
+
+    keyholder(scenario)
+
+
+def test_a_token_key_needs_a_token(tmp_path):
+    kek = tmp_path / "kek"
+    kek.write_bytes(os.urandom(32))
+    kek.chmod(0o600)
+
+    async def scenario():
+        pool = KeyholderPool(kek, 1)
+        await pool.start()
+        try:
+            with pytest.raises(FailedPrecondition, match="no \\[hsm\\] settings"):
+                await pool.generate(
+                    identity(Scheme.STATEMENT_V1, Algorithm.P256), KeyPlace(token=True)
+                )
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario())
