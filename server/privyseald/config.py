@@ -75,7 +75,7 @@ class TrustDomain(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9._-]{1,255}$")
     bundle: Path
-    """Its CAs, PEM; read again when the file changes."""
+    """Its CAs, PEM or a SPIFFE bundle (JSON); read again when the file changes."""
 
 
 class TokenSettings(BaseModel):

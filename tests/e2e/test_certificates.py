@@ -196,6 +196,25 @@ def test_a_bundle_is_read_again_without_a_restart(mesh, domains):
     open_channel.close()
 
 
+def test_a_bundle_in_the_form_of_spiffe_is_read(mesh, domains):
+    import base64
+    import json
+
+    prod = domains["prod.example"]
+    der = base64.b64encode(prod.certificate.public_bytes(serialization.Encoding.DER)).decode()
+    keys = [{"use": "jwt-svid", "kid": "x"}, {"use": "x509-svid", "kty": "EC", "x5c": [der]}]
+    bundle = mesh.folder / "prod.example.pem"
+    renewed = TrustDomain("prod.example")
+    bundle.write_bytes(renewed.pem)
+    time.sleep(1.1)
+    assert who(mesh, *prod.svid("/ci/json")) != "spiffe://prod.example/ci/json"
+    bundle.write_text(json.dumps({"spiffe_sequence": 1, "spiffe_refresh_hint": 60, "keys": keys}))
+    time.sleep(1.1)
+    assert who(mesh, *prod.svid("/ci/json")) == "spiffe://prod.example/ci/json"
+    bundle.write_bytes(prod.pem)
+    time.sleep(1.1)
+
+
 def test_a_denied_certificate_ends_at_once_on_an_open_connection(mesh):
     mesh.person("mallory", "auditor")
     folder = mesh.data / "mallory"

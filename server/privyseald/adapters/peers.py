@@ -11,7 +11,9 @@ also on connections that are open.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -40,7 +42,7 @@ _TRUSTED_SECONDS = 60
 
 
 class CaFile:
-    """Certificates of CAs in a PEM file, read again when it changes.
+    """Certificates of CAs in a PEM file or a SPIFFE bundle, read again when it changes.
 
     Args:
         path: The file.
@@ -207,4 +209,21 @@ def _load(path: Path) -> list[x509.Certificate]:
         data = file.read(_MAX_BUNDLE + 1)
     if len(data) > _MAX_BUNDLE:
         raise ValueError("bundle is too large")
+    if data.lstrip().startswith(b"{"):
+        return _load_jwks(data)
     return x509.load_pem_x509_certificates(data)
+
+
+def _load_jwks(data: bytes) -> list[x509.Certificate]:
+    """Return the CAs of a SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4)."""
+    try:
+        found = [
+            x509.load_der_x509_certificate(base64.b64decode(entry["x5c"][0], validate=True))
+            for entry in json.loads(data)["keys"]
+            if entry["use"] == "x509-svid"
+        ]
+    except (KeyError, TypeError, IndexError):
+        raise ValueError("not a SPIFFE bundle") from None
+    if not found:
+        raise ValueError("the bundle has no CA")
+    return found
