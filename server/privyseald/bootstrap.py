@@ -7,6 +7,7 @@ import gc
 import os
 import secrets
 import signal
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -252,36 +253,49 @@ def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
 class ServerTls:
     """The server's certificate and the CAs of its clients, read again when they change.
 
+    gRPC asks at every handshake, on several threads at once, and swaps what it has without
+    holding them off: a daemon that answers each time dies of it. So it is told of changes alone.
+
     Args:
         folder: With server.pem and server.key.
         peers: Knows the CAs.
+        roots: Whether callers bring certificates.
     """
 
-    def __init__(self, folder: Path, peers: CertificatePeers) -> None:
+    def __init__(self, folder: Path, peers: CertificatePeers, *, roots: bool) -> None:
         self._folder = folder
         self._peers = peers
+        self._roots = roots
+        self._lock = threading.Lock()
+        self._current = self._read()
 
-    def for_tokens(self) -> grpc.ServerCredentials:
-        """Return credentials of a port whose callers bring tokens."""
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return credentials of a port."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(roots=False),
-            lambda: self._configuration(roots=False),
-            require_client_authentication=False,
+            self._configuration(),
+            self._changed,  # type: ignore[arg-type] # None is for no change, as documented
+            require_client_authentication=self._roots,
         )
 
-    def for_certificates(self) -> grpc.ServerCredentials:
-        """Return credentials of a port whose callers bring certificates."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(roots=True),
-            lambda: self._configuration(roots=True),
-            require_client_authentication=True,
-        )
-
-    def _configuration(self, *, roots: bool) -> grpc.ServerCertificateConfiguration:
+    def _read(self) -> tuple[bytes, bytes, bytes]:
         self._peers.reload()
         key, chain = ((self._folder / f"server.{part}").read_bytes() for part in ("key", "pem"))
-        cas = self._peers.roots() if roots else None
-        return grpc.ssl_server_certificate_configuration([(key, chain)], cas)
+        return key, chain, self._peers.roots() if self._roots else b""
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        key, chain, roots = self._current
+        return grpc.ssl_server_certificate_configuration([(key, chain)], roots or None)
+
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        with self._lock:
+            try:
+                found = self._read()
+            except OSError:
+                return None
+            if found == self._current:
+                return None
+            self._current = found
+            return self._configuration()
 
 
 class Daemon:
@@ -351,10 +365,10 @@ class Daemon:
             *SERVER_OPTIONS,
             ("grpc.max_allowed_incoming_connections", settings.connections),
         ]
-        tls = ServerTls(settings.data / "tls", self._peers)
+        tls = settings.data / "tls"
         for address, credentials in (
-            (settings.listen_tokens, tls.for_tokens()),
-            (settings.listen_certificates, tls.for_certificates()),
+            (settings.listen_tokens, ServerTls(tls, self._peers, roots=False).credentials()),
+            (settings.listen_certificates, ServerTls(tls, self._peers, roots=True).credentials()),
         ):
             server = grpc.aio.server(options=options)
             self._add_services(server)
