@@ -1,7 +1,6 @@
 """Many handshakes at once, while certificates change: the daemon lives."""
 
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -39,7 +38,7 @@ def test_handshakes_on_many_threads_while_the_certificate_changes(tmp_path):
         turn += 1
         for name, data in zip(("server.pem", "server.key"), pairs[turn % 2], strict=True):
             (tls / "new").write_bytes(data)
-            os.replace(tls / "new", tls / name)
+            (tls / "new").replace(tls / name)
         time.sleep(0.1)
     for thread in threads:
         thread.join()
