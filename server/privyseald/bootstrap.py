@@ -365,6 +365,8 @@ class Daemon:
             *SERVER_OPTIONS,
             ("grpc.max_allowed_incoming_connections", settings.connections),
         ]
+        # Before anybody can ask: a part that is not known yet would be one that is not there.
+        await self._tell_health()
         tls = settings.data / "tls"
         for address, credentials in (
             (settings.listen_tokens, ServerTls(tls, self._peers, roots=False).credentials()),
@@ -382,7 +384,7 @@ class Daemon:
         if settings.metrics:
             host, _, port = settings.metrics.rpartition(":")
             start_http_server(int(port), host)
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._tell_health()
         self._health_task = asyncio.create_task(self._watch_health())
 
     async def stop(self) -> None:
@@ -398,17 +400,20 @@ class Daemon:
         await asyncio.to_thread(self.log_keyholder.stop)
 
     async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
         """Say honestly what can sign: the whole, and each place where keys are."""
         serving = health_pb2.HealthCheckResponse.SERVING
         down = health_pb2.HealthCheckResponse.NOT_SERVING
-        while True:
-            software = serving if self.keyholder.serving else down
-            await self._health.set("", software)
-            await self._health.set("privyseal.keys.software", software)
-            if self._settings.hsm is not None:
-                token = serving if self.keyholder.token_serving else down
-                await self._health.set("privyseal.keys.token", token)
-            await asyncio.sleep(0.25)
+        software = serving if self.keyholder.serving else down
+        await self._health.set("", software)
+        await self._health.set("privyseal.keys.software", software)
+        if self._settings.hsm is not None:
+            token = serving if self.keyholder.token_serving else down
+            await self._health.set("privyseal.keys.token", token)
 
     def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
         signature = self.log_keyholder.sign_checkpoint(checkpoint)
