@@ -233,8 +233,15 @@ class Approvals(Protocol):
         """Return one."""
         ...
 
-    def list(self, app: str, *, action: str = "", after: int = 0) -> list[Approval]:
-        """Return an app's, newest first, at most 200: of an action, that end after a time."""
+    def list(self, app: str) -> list[Approval]:
+        """Return an app's, newest first, at most 200."""
+        ...
+
+    def consented(self, app: str, action: str, now: int) -> list[Approval]:
+        """Return an app's for an action that somebody consented to and that have not ended.
+
+        Requests alone are left out: whoever may ask could hide a consent behind them.
+        """
         ...
 
     def put(self, record: Approval) -> None:

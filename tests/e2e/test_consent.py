@@ -1,6 +1,7 @@
 """Policies, approvals, signing windows and break-glass, as the people who use them."""
 
 import json
+import time
 import urllib.request
 import uuid
 
@@ -105,6 +106,28 @@ def test_destroying_a_key_needs_another_person(team, app):
     told = [e["act"] for e in acts(team, "approval.request", "approval.approve", "approval.use")]
     assert told[-3:] == ["approval.request", "approval.approve", "approval.use"]
     team.ok("log", "verify", "--log-key", team.data / "log.vkey")
+
+
+def test_a_flood_of_requests_hides_no_consent(team, app):
+    from privyseal.connection import Connection, load_profile
+    from privyseal.v1 import approval_service_pb2 as pb
+
+    version = f"apps/{app}/keys/capawesome-v1/versions/1"
+    team.ok("key", "suspend", version, "--reason", "x", **team.people["olivia"])
+    ask(
+        *(team, "olivia", "request", "--action", "key.destroy", "--app-id", app),
+        *("--subject", version),
+        approvers=["anna"],
+    )
+    with Connection(load_profile(team.people["oscar"]["PRIVYSEAL_PROFILE"])) as to:
+        time.sleep(1.1)  # times are in seconds: the flood is surely newer
+        for number in range(250):
+            wanted = {"action": "key.destroy", "resource": f"apps/{app}", "subject": f"{number}"}
+            flood = pb.RequestApprovalRequest(**wanted, reason="flood")
+            to.call(to.approvals.RequestApproval, flood)
+    assert team.ok("approval", "list", "--app-id", app)["approvals"][-1]["subject"] != version
+    destroy = ("key", "destroy", version, "--reason", "x")
+    assert team.ok(*destroy, **team.people["olivia"])["state"] == "DESTROYED"
 
 
 def test_a_destroyed_key_is_gone_from_the_disk(team, app):
@@ -310,7 +333,6 @@ def test_break_glass_takes_two_people_ends_by_itself_and_is_loud(team, app):
 
 def test_a_break_glass_grant_ends(team, app):
     import sqlite3
-    import time
 
     rita = team.people["rita"]
     ask(

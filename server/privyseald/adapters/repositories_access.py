@@ -144,13 +144,20 @@ class SqlApprovals(Part):
         rows = self.rows(select(schema.approvals).where(schema.approvals.c.id == approval_id))
         return _approval(rows[0]) if rows else None
 
-    def list(self, app: str, *, action: str = "", after: int = 0) -> list[Approval]:
+    def list(self, app: str) -> list[Approval]:
         t = schema.approvals
-        query = select(t).where(t.c.app == app, t.c.expires_at > after)
-        if action:
-            query = query.where(t.c.action == action)
-        newest = query.order_by(t.c.created_at.desc(), t.c.id).limit(_MOST_APPROVALS)
-        return [_approval(row) for row in self.rows(newest)]
+        newest = select(t).where(t.c.app == app).order_by(t.c.created_at.desc(), t.c.id)
+        return [_approval(row) for row in self.rows(newest.limit(_MOST_APPROVALS))]
+
+    def consented(self, app: str, action: str, now: int) -> list[Approval]:
+        t = schema.approvals
+        query = (
+            select(t)
+            .where(t.c.app == app, t.c.action == action, t.c.expires_at > now)
+            .where(t.c.approvers != "[]", t.c.rejected_by == "", t.c.used < t.c.uses)
+            .order_by(t.c.created_at, t.c.id)
+        )
+        return [_approval(row) for row in self.rows(query)]
 
     def put(self, record: Approval) -> None:
         self._db.write(delete(schema.approvals).where(schema.approvals.c.id == record.id))

@@ -300,7 +300,7 @@ class Permit:
         if decision.allowed:
             return Permit(self.access, caller, query, self.subject)
         action, app = query.action, query.app
-        for approval in view.approvals.list(app, action=action, after=now):
+        for approval in view.approvals.consented(app, action, now):
             if approval.state(now) is not ApprovalState.APPROVED or not approval.serves(
                 caller.principal, caller.attributes, action, app, self.subject
             ):
