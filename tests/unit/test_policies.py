@@ -5,7 +5,7 @@ import random
 import pytest
 from privyseald.adapters.policies_cedar import CedarPolicies, builtin_text, schema_text
 from privyseald.model.errors import InvalidArgument
-from privyseald.model.policy import Action, Caller, Grant, Query
+from privyseald.model.policy import Action, Caller, Grant, Query, Role
 
 # Written down a second time on purpose: the oracle must not share a table with the code.
 ALLOWED = {
@@ -27,6 +27,10 @@ APPS = ["a", "b", "c"]
 CHANNELS = ["", "production", "beta"]
 
 
+def emergency(caller, app):
+    return any(g.break_glass and g.app in (app, "-") for g in caller.grants)
+
+
 def random_conditions(chance, *, workload):
     """Return conditions: the text of each, and what it means as a function."""
     channel, least, ref = chance.choice(CHANNELS), chance.randint(0, 3), chance.choice(REFS)
@@ -34,7 +38,7 @@ def random_conditions(chance, *, workload):
         (f'context.channel == "{channel}"', lambda _, q: q.channel == channel),
         (f"context.approvals >= {least}", lambda _, q: q.approvals >= least),
         ("context.window", lambda _, q: q.window),
-        ("context.break_glass", lambda c, _: any(g.break_glass for g in c.grants)),
+        ("context.break_glass", lambda c, q: emergency(c, q.app)),
     ]
     if workload:
         text = f'(principal has ref && principal.ref == "{ref}")'
@@ -210,3 +214,18 @@ def test_the_built_in_policies_fit_their_own_schema():
     import cedarpy
 
     assert cedarpy.validate_policies(builtin_text(2), schema_text()).validation_passed
+
+
+def test_an_emergency_on_one_app_opens_no_other():
+    text = """
+    @id("two") forbid (principal, action == Action::"release.deploy", resource)
+    unless { context.approvals >= 2 || context.break_glass };
+    """
+    who = "certificate:rita"
+    held = Grant("1", who, Role.RELEASER, "-")
+    glass = Grant("2", who, Role.AUDITOR, "a", expires_at=1, break_glass=True)
+    caller = Caller(who, (held, glass), credential="1f")
+    decider = CedarPolicies(1).compile(text).decider(caller)
+    assert decider.decide(Query(Action.RELEASE_DEPLOY, "a")).allowed
+    for other in ("b", "-"):
+        assert decider.decide(Query(Action.RELEASE_DEPLOY, other)).policies == ("two",)

@@ -172,7 +172,7 @@ class CedarDecider:
             "attrs": _attributes(kind, caller),
             "parents": [{"type": "Pattern", "id": g.id} for g in _matching(caller)],
         }
-        self._break_glass = caller.break_glass
+        self._caller = caller
         self._entities: dict[str, cedarpy.Entities] = {}
         self._known: dict[Query, Decision] = {}
 
@@ -202,7 +202,7 @@ class CedarDecider:
                 "bound": query.bound,
                 "approvals": query.approvals,
                 "window": query.window,
-                "break_glass": self._break_glass,
+                "break_glass": bool(self._caller.emergencies(query.app)),
             },
         }
         answer = cedarpy.is_authorized(asked, self._policies, entities, self._schema)

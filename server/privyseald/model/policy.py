@@ -201,10 +201,9 @@ class Caller:
         """token, certificate, spiffe or workload."""
         return self.principal.partition(":")[0]
 
-    @property
-    def break_glass(self) -> bool:
-        """Whether an emergency grant is in force."""
-        return any(grant.break_glass for grant in self.grants)
+    def emergencies(self, app: str) -> tuple[Grant, ...]:
+        """Return the emergency grants on an app; those on another count for nothing here."""
+        return tuple(g for g in self.grants if g.break_glass and covers(g, app))
 
     def decide(self, query: Query) -> Decision:
         """Answer a question; nobody is allowed anything before the policies are known."""

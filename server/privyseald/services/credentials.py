@@ -38,7 +38,7 @@ class Credentials:
         if not 1 <= len(roles) <= 20:
             raise InvalidArgument("roles", "must name 1 to 20 roles")
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
-        if permit.caller.break_glass:
+        if permit.caller.emergencies(app):
             raise FailedPrecondition(
                 "in an emergency no token is made, since it would outlive it; revoke and deny "
                 "what is needed, and make tokens afterwards",

@@ -31,7 +31,7 @@ class Grants:
         _check_conditions(grant)
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, grant.app)
         # What is given in an emergency ends with it.
-        ends = permit.caller.expires_at if permit.caller.break_glass else 0
+        ends = min((g.expires_at for g in permit.caller.emergencies(grant.app)), default=0)
         made = replace(grant, id=secrets.token_hex(8), created_at=self._clock(), expires_at=ends)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
