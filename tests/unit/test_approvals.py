@@ -11,6 +11,14 @@ from privyseald.model.policy import Action
 PEOPLE = ["certificate:" + name for name in ("alice", "bob", "carol", "dave", "erin")]
 
 
+GLASS = {
+    "action": Action.BREAK_GLASS,
+    "subject": "",
+    "role": "admin",
+    "beneficiary": PEOPLE[0],
+}
+
+
 def request(**changed):
     values = {
         "id": "1",
@@ -106,14 +114,19 @@ TestApprovals = Machine.TestCase
         {"ref": "refs/heads/main"},
         {"action": Action.RELEASE_SIGN},
         {"action": Action.RELEASE_SIGN, "subject": "", "uses": 1001},
-        {"action": Action.BREAK_GLASS, "subject": "", "role": "approver"},
-        {"action": Action.BREAK_GLASS, "subject": "", "role": ""},
-        {"action": Action.BREAK_GLASS, "subject": "", "role": "admin", "seconds": 5 * 3600},
+        {**GLASS, "role": "approver"},
+        {**GLASS, "role": ""},
+        {**GLASS, "seconds": 5 * 3600},
+        {**GLASS, "beneficiary": PEOPLE[1]},
     ],
 )
 def test_requests_that_make_no_sense_are_refused(changed):
     with pytest.raises(InvalidArgument):
         requested(request(**changed))
+
+
+def test_an_emergency_is_for_who_asks():
+    assert requested(request(**GLASS)).beneficiary == PEOPLE[0]
 
 
 def test_an_approval_serves_one_act_and_a_window_its_ref():

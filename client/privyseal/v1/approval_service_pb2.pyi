@@ -161,6 +161,7 @@ class RequestApprovalRequest(_message.Message):
     resource: _builtins.str
     subject: _builtins.str
     beneficiary: _builtins.str
+    """Not for break-glass, which is for who asks."""
     reason: _builtins.str
     role: _types_pb2.Role.ValueType
     ref: _builtins.str

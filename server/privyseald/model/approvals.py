@@ -40,8 +40,8 @@ class Approval:
         app: On which app; `-` for all of them.
         subject: What exactly, as the refusal names it; empty for a window or an emergency.
         requester: Who asked.
-        beneficiary: Who may use it; the requester unless another was named. Of a window:
-            empty for whoever meets `ref` and `workflow`.
+        beneficiary: Who may use it; the requester unless another was named, which break-glass
+            does not allow. Of a window: empty for whoever meets `ref` and `workflow`.
         reason: Why, for people.
         needed: How many must consent.
         uses: How many times it may be used.
@@ -134,6 +134,9 @@ def requested(record: Approval) -> Approval:
             "subject",
             "must be the one that the refusal named, and empty for windows and break-glass",
         )
+    if glass and record.beneficiary != record.requester:
+        # Who consents must not read another name than the one that gets the role.
+        raise InvalidArgument("beneficiary", "must be empty for break-glass, which is for who asks")
     return record
 
 
