@@ -237,7 +237,7 @@ class Approvals(Protocol):
         """Return an app's, newest first, at most 200."""
         ...
 
-    def consented(self, app: str, action: str, now: int) -> list[Approval]:
+    def consented(self, app: str, action: str, now: int) -> Sequence[Approval]:
         """Return an app's for an action that somebody consented to and that have not ended.
 
         Requests alone are left out: whoever may ask could hide a consent behind them.

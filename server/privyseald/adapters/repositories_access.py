@@ -149,7 +149,7 @@ class SqlApprovals(Part):
         newest = select(t).where(t.c.app == app).order_by(t.c.created_at.desc(), t.c.id)
         return [_approval(row) for row in self.rows(newest.limit(_MOST_APPROVALS))]
 
-    def consented(self, app: str, action: str, now: int) -> list[Approval]:
+    def consented(self, app: str, action: str, now: int) -> Sequence[Approval]:
         t = schema.approvals
         query = (
             select(t)
