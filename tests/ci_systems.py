@@ -7,6 +7,7 @@ real keys, and the daemon fetches the public ones over real TLS.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import ssl
 import stat
@@ -420,6 +421,11 @@ class Issuer:
             body = self.jwks_body or json.dumps(self.jwks()).encode()
         elif what == "program":
             body = self._from_program(name, query["arg"])
+        elif what == "elsewhere":
+            to.send_response(302)
+            to.send_header("Location", f"{self.url}/{name}/token?{parts.query}")
+            to.end_headers()
+            return
         elif to.headers.get("Authorization") != "Bearer runner-token":
             to.send_error(401)
             return
@@ -431,6 +437,8 @@ class Issuer:
         to.send_response(200)
         to.send_header("Content-Type", "application/json")
         to.send_header("Content-Length", str(len(body)))
+        if body.startswith(gzip.compress(b"")[:3]):
+            to.send_header("Content-Encoding", "gzip")
         to.end_headers()
         with contextlib.suppress(OSError):  # the reader may have had enough
             to.wfile.write(body)

@@ -151,6 +151,13 @@ def hint(env: Mapping[str, str] | None = None) -> str:
     return ""
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses to be sent elsewhere: the job's credential would go along."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow nothing."""
+
+
 def _request(url: str, token: str, who: str, body: bytes | None = None) -> Any:
     if not url.startswith("https://"):
         raise ClientError(f"{who} gave an address for tokens that is not https")
@@ -159,7 +166,7 @@ def _request(url: str, token: str, who: str, body: bytes | None = None) -> Any:
         headers["Content-Type"] = "application/json"
     request = urllib.request.Request(url, body, headers)  # noqa: S310 - https, checked above
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - likewise
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT) as answer:
             return json.loads(answer.read(_MAX_ANSWER))
     except (OSError, ValueError) as error:
         code = f" ({error.code})" if isinstance(error, urllib.error.HTTPError) else ""

@@ -1,6 +1,7 @@
 """An issuer's keys: bounded, fetched seldom, from that issuer alone."""
 
 import asyncio
+import gzip
 import json
 import time
 from pathlib import Path
@@ -96,6 +97,19 @@ def test_a_slow_issuer_does_not_hold_up_known_keys(issuer, monkeypatch):
 
 def test_an_answer_is_bounded(issuer):
     issuer.jwks_body = json.dumps({"keys": [], "padding": "x" * 10_000_000}).encode()
+    with pytest.raises(Unavailable):
+        asyncio.run(keys_of(issuer, Clock()).key("RS256"))
+
+
+def test_an_answer_is_not_unpacked(issuer):
+    issuer.jwks_body = gzip.compress(json.dumps(issuer.jwks()).encode())
+    with pytest.raises(Unavailable):
+        asyncio.run(keys_of(issuer, Clock()).key("RS256"))
+    assert issuer.fetches == 1
+
+
+def test_an_answer_that_is_nested_deeply_is_no_key_set(issuer):
+    issuer.jwks_body = b"[" * 200_000
     with pytest.raises(Unavailable):
         asyncio.run(keys_of(issuer, Clock()).key("RS256"))
 

@@ -34,6 +34,11 @@ MAX_KEYS = 64
 MIN_RSA_BITS = 2048
 _ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
 
+_UNREADABLE = (
+    *(OSError, TimeoutError, ValueError, RecursionError),
+    *(httpx.HTTPError, httpx.InvalidURL),
+)
+
 
 @dataclass(frozen=True)
 class JwksSource:
@@ -103,7 +108,7 @@ class Jwks:
         try:
             async with asyncio.timeout(TIMEOUT):
                 self._keys = parse(await self._read())
-        except (OSError, TimeoutError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except _UNREADABLE as error:
             self._log.warning(
                 "cannot fetch keys", issuer=self._source.issuer, error=type(error).__name__
             )
@@ -144,11 +149,13 @@ def _read_file(path: Path) -> bytes:
 async def _get(client: httpx.AsyncClient, url: str) -> bytes:
     if not url.startswith("https://"):
         raise ValueError("keys are fetched over https only")
-    async with client.stream("GET", url, follow_redirects=False) as response:
+    # Nothing is unpacked: a small answer cannot become a large one.
+    plain = {"Accept-Encoding": "identity"}
+    async with client.stream("GET", url, headers=plain, follow_redirects=False) as response:
         if response.status_code != httpx.codes.OK:
             raise ValueError("no key set there")
         data = b""
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             data += chunk
             if len(data) > MAX_BYTES:
                 raise ValueError("key set is too large")
