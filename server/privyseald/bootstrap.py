@@ -56,7 +56,7 @@ from privyseald.keyholder.keystore import KEK_SIZE, SoftwareKeystore
 from privyseald.keyholder.keystores import REFUSED, HsmSettings, Keystores
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.keyholder.worker import LOG_APP
+from privyseald.keyholder.worker import LOG_APP, read_kek
 from privyseald.model.errors import Unavailable
 from privyseald.model.policy import Grant, Role
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
@@ -219,7 +219,7 @@ def login_to_token(settings: Settings) -> None:
     if token is None:
         raise ValueError("there is no [hsm] in the settings")
     (settings.data / REFUSED).unlink(missing_ok=True)
-    sealer = SoftwareKeystore((settings.data / "kek").read_bytes())
+    sealer = SoftwareKeystore(read_kek(settings.data / "kek"))
     made = Keystores.make(sealer, token)
     made.token()
 

@@ -15,6 +15,8 @@ import h2.events
 import h2.exceptions
 import jwt
 import pytest
+from cryptography import x509
+from privyseal.connection import Connection, load_profile
 from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import access_service_pb2_grpc as access_grpc
 
@@ -268,3 +270,18 @@ def test_who_keeps_guessing_tokens_is_not_looked_up_any_more(target, neighbour):
     assert set(codes[:100]) == {"UNAUTHENTICATED"}
     assert codes[-1] == "RESOURCE_EXHAUSTED"
     assert neighbour(10)[1] < 2, "who is known still gets in, from the same address"
+
+
+def test_a_denied_certificate_that_keeps_calling_is_not_looked_up_any_more(target):
+    thief, owner = target.person("thief", "auditor"), target.person("owner", "auditor")
+    serial = x509.load_pem_x509_certificate((target.data / "thief/client.pem").read_bytes())
+    target.ok("access", "deny-certificate", f"{serial.serial_number:x}", "--reason", "stolen")
+    codes = []
+    with Connection(load_profile(thief["PRIVYSEAL_PROFILE"])) as to:
+        for _ in range(600):
+            with pytest.raises(grpc.RpcError) as error:
+                to.access.WhoAmI(access_pb.WhoAmIRequest())
+            codes.append(error.value.code().name)
+    assert set(codes[:100]) == {"UNAUTHENTICATED"}
+    assert codes[-1] == "RESOURCE_EXHAUSTED"
+    assert target.run("app", "list", **owner).code == 0, "others have their own certificates"

@@ -56,13 +56,17 @@ class Gate:
         Raises:
             Unauthenticated: If there is no credential that counts.
             ResourceExhausted: If the caller, or everybody who calls about the app, or the
-                address that keeps failing, has had its share.
+                address or certificate that keeps failing, has had its share.
         """
         now = time.monotonic()
+        # A certificate was proved in the handshake: its failures are its own, and not those of
+        # the address, which it may share with all who come through one proxy.
+        certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
+        who = hashlib.sha256(certificate).hexdigest() if certificate else _address(context)
         try:
-            caller = await self._authenticate(context, now)
+            caller = await self._authenticate(context, certificate, who, now)
         except Unauthenticated:
-            self._failures.take(_address(context), now)
+            self._failures.take(who, now)
             raise
         if not self._principals.take(caller.principal, now):
             raise _too_many(f"calls by {caller.principal}")
@@ -76,19 +80,20 @@ class Gate:
         if not self._open.take(_address(context), time.monotonic()):
             raise _too_many("calls from this address")
 
-    async def _authenticate(self, context: Context, now: float) -> Caller:
-        peer = context.auth_context()
-        for certificate in peer.get("x509_pem_cert", ()):
-            chain = b"".join(peer.get("x509_pem_cert_chain", ()))
+    async def _authenticate(
+        self, context: Context, certificate: bytes, who: str, now: float
+    ) -> Caller:
+        if certificate:
+            if self._failures.spent(who, now):
+                raise _too_many("failed attempts with this certificate")
+            chain = b"".join(context.auth_context().get("x509_pem_cert_chain", ()))
             return await self._access.by_certificate(*self._peers.identify(certificate, chain))
         for name, value in context.invocation_metadata() or ():
             if name == "authorization" and isinstance(value, str):
                 kind, _, text = value.partition(" ")
                 if kind.lower() == "bearer":
                     # Who keeps guessing is not looked up any more; who is known still is.
-                    if self._failures.spent(_address(context), now) and not self._access.knows(
-                        text
-                    ):
+                    if self._failures.spent(who, now) and not self._access.knows(text):
                         raise _too_many("failed attempts from this address")
                     return await self._access.by_token(text)
         raise Unauthenticated(

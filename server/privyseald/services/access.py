@@ -186,7 +186,7 @@ class Access:
             PermissionDenied: If they do not allow it.
             FailedPrecondition: If they would, with an approval or a signing window.
         """
-        permit = Permit(self, caller, _query(caller, action, app, channel, digest), subject)
+        permit = Permit(self, caller, query_of(caller, action, app, channel, digest), subject)
         if caller.decide(permit.query).allowed:
             return permit
 
@@ -315,7 +315,10 @@ class Permit:
         raise _denied(caller, query, decision)
 
 
-def _query(caller: Caller, action: Action, app: str, channel: str, digest: bytes) -> Query:
+def query_of(
+    caller: Caller, action: Action, app: str, channel: str = "", digest: bytes = b""
+) -> Query:
+    """Return the question whether a caller may do something; see `Access.authorise`."""
     bound = caller.kind != "workload" or (
         app == caller.session_app
         and (action is not Action.RELEASE_SIGN or digest in caller.digests)

@@ -10,7 +10,7 @@ from privyseal.verify.canonical import Json
 
 from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
-from privyseald.model.policy import Action, Caller, Query
+from privyseald.model.policy import Action, Caller
 from privyseald.model.records import AppRecord, KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import (
     Algorithm,
@@ -21,7 +21,7 @@ from privyseald.model.schemes import (
     choose_algorithm,
 )
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
-from privyseald.services.access import Access
+from privyseald.services.access import Access, query_of
 
 
 class Keys:
@@ -78,9 +78,7 @@ class Keys:
             more = page[-1].id if len(page) == limit else ""
             asked = self._access.again(view, caller, self._clock())
             readable = [
-                a
-                for a in page
-                if asked.decide(Query(Action.APP_READ, a.id, bound=_bound(caller, a.id))).allowed
+                a for a in page if asked.decide(query_of(asked, Action.APP_READ, a.id)).allowed
             ]
             return readable, more
 
@@ -235,10 +233,6 @@ class Keys:
             protection=made.protection,
         )
         return KeyRecord(identity.app, identity.key, identity.scheme, 1, now, (version,))
-
-
-def _bound(caller: Caller, app: str) -> bool:
-    return not caller.session_app or caller.session_app == app
 
 
 def require_app(view: View, app: str) -> AppRecord:
