@@ -1,16 +1,13 @@
-"""Puts the parts together; the one module that names concrete adapters."""
+"""Puts the running daemon together; with `setup`, what names concrete adapters."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
-import secrets
 import signal
-import threading
 import time
 from contextlib import nullcontext
-from pathlib import Path
 
 import grpc
 import structlog
@@ -37,29 +34,26 @@ from privyseal.v1 import (
     signing_service_pb2_grpc,
 )
 from privyseal.verify.keys import load_public_key, public_key_sha256
-from privyseal.verify.merkle import EMPTY_ROOT
-from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
+from privyseal.verify.note import Checkpoint, format_note
 from prometheus_client import start_http_server
-from sqlalchemy import insert, select
 
-from privyseald.adapters import pki, policies_cedar, schema
+from privyseald.adapters import policies_cedar
 from privyseald.adapters.alarm import LoudAlarm
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.adapters.peers import CaFile, CertificatePeers
-from privyseald.adapters.repositories_access import grant_row
-from privyseald.adapters.sql_engine import make_engine, migrate
+from privyseald.adapters.server_tls import ServerTls
+from privyseald.adapters.sql_engine import migrate
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.app import create_gateway
-from privyseald.keyholder.keystore import KEK_SIZE, SoftwareKeystore
+from privyseald.keyholder.keystore import SoftwareKeystore
 from privyseald.keyholder.keystores import REFUSED, HsmSettings, Keystores
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.keyholder.worker import LOG_APP, read_kek
+from privyseald.keyholder.worker import read_kek
 from privyseald.model.errors import Unavailable
-from privyseald.model.policy import Grant, Role
-from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
+from privyseald.model.schemes import WrappedKey
 from privyseald.model.workload import Issuer
 from privyseald.rpc.access_servicer import AccessServicer
 from privyseald.rpc.app_servicer import AppServicer
@@ -80,10 +74,10 @@ from privyseald.services.policies import TeamPolicies
 from privyseald.services.releases import Releases
 from privyseald.services.signing import Signing
 from privyseald.services.workloads import Workloads
+from privyseald.setup import clock, log_key_identity, log_verifier
 
 MAX_MESSAGE = 1 << 20
 GC_THRESHOLD = (20_000, 20, 20)
-ADMIN = "admin"
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 256),
@@ -99,97 +93,6 @@ SERVER_OPTIONS = [
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
 ]
-
-
-def clock() -> int:
-    """Return seconds since 1970, UTC."""
-    return int(time.time())
-
-
-def log_key_identity(public_key_sha256: bytes = b"") -> KeyIdentity:
-    """Return what the log's own key is called."""
-    return KeyIdentity(
-        LOG_APP, "checkpoint", 1, Scheme.STATEMENT_V1, Algorithm.ED25519, public_key_sha256
-    )
-
-
-async def initialise(settings: Settings, hosts: list[str]) -> None:
-    """Make a data directory: CA, certificates, key-encryption key, log, first admin.
-
-    Raises:
-        FileExistsError: If there is one already; nothing is overwritten.
-    """
-    data = settings.data
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data.chmod(0o700)
-    pki.write_private(data / "kek", secrets.token_bytes(KEK_SIZE))
-    tls = data / "tls"
-    tls.mkdir(mode=0o700)
-    pki.create_ca(tls)
-    certificate, key = pki.issue(tls, common_name="privyseald", hosts=hosts, days=pki.SERVER_DAYS)
-    (tls / "server.pem").write_bytes(certificate)
-    pki.write_private(tls / "server.key", key)
-    admin = data / ADMIN
-    admin.mkdir(mode=0o700)
-    issue_client(settings, ADMIN, admin)
-    pool = KeyholderPool(data / "kek", 1)
-    await pool.start()
-    try:
-        made = await pool.generate(log_key_identity())
-    finally:
-        await pool.stop()
-    verifier = _verifier(settings, made.public_key)
-    origin = settings.log_origin
-    start = Checkpoint(origin, 0, EMPTY_ROOT)
-    log_keyholder = LogKeyholder(data / "kek", made.wrapped)
-    try:
-        signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
-    finally:
-        log_keyholder.stop()
-    note = format_note(start.text(), origin, verifier.public_key, signature)
-    # In the order in which `serve` needs them: the directory is complete with the last.
-    pki.write_private(data / "log.key", made.wrapped.blob)
-    (data / "log.spki").write_bytes(made.public_key)
-    (data / "log.vkey").write_text(verifier.vkey() + "\n")
-    await asyncio.to_thread(migrate, settings.database_url, lambda _: note, origin)
-    await asyncio.to_thread(_first_admin, settings)
-
-
-def issue_client(settings: Settings, name: str, folder: Path) -> None:
-    """Write a client certificate and a profile that uses it. Raises FileExistsError."""
-    tls = settings.data / "tls"
-    certificate, key = pki.issue(tls, common_name=name, hosts=[], days=pki.CLIENT_DAYS)
-    pki.write_private(folder / "client.key", key)
-    (folder / "client.pem").write_bytes(certificate)
-    (folder / "ca.pem").write_bytes((tls / "ca.pem").read_bytes())
-    (folder / "profile.toml").write_text(
-        f'server = "{settings.listen_certificates}"\n'
-        'ca = "ca.pem"\ncertificate = "client.pem"\nkey = "client.key"\n'
-    )
-
-
-def _first_admin(settings: Settings) -> None:
-    engine = make_engine(settings.database_url)
-    with engine.begin() as connection:
-        principal = f"certificate:{ADMIN}"
-        t = schema.grants
-        if connection.execute(select(t.c.id).where(t.c.principal == principal)).first() is None:
-            for role in (
-                Role.ADMIN,
-                Role.SECURITY_OFFICER,
-                Role.AUDITOR,
-                Role.RELEASER,
-                Role.SIGNER,
-                Role.APPROVER,
-                Role.RESPONDER,
-            ):
-                grant = Grant(secrets.token_hex(8), principal, role, "-", clock())
-                connection.execute(insert(t), grant_row(grant))
-    engine.dispose()
-
-
-def _verifier(settings: Settings, public_key: bytes) -> NoteVerifier:
-    return NoteVerifier(settings.log_origin, public_key[-32:])
 
 
 def token_settings(settings: Settings) -> HsmSettings | None:
@@ -250,54 +153,6 @@ def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
     return issuer, Jwks(source, time.monotonic)
 
 
-class ServerTls:
-    """The server's certificate and the CAs of its clients, read again when they change.
-
-    gRPC asks at every handshake, on several threads at once, and swaps what it has without
-    holding them off: a daemon that answers each time dies of it. So it is told of changes alone.
-
-    Args:
-        folder: With server.pem and server.key.
-        peers: Knows the CAs.
-        roots: Whether callers bring certificates.
-    """
-
-    def __init__(self, folder: Path, peers: CertificatePeers, *, roots: bool) -> None:
-        self._folder = folder
-        self._peers = peers
-        self._roots = roots
-        self._lock = threading.Lock()
-        self._current = self._read()
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """Return credentials of a port."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(),
-            self._changed,  # type: ignore[arg-type] # None is for no change, as documented
-            require_client_authentication=self._roots,
-        )
-
-    def _read(self) -> tuple[bytes, bytes, bytes]:
-        self._peers.reload()
-        key, chain = ((self._folder / f"server.{part}").read_bytes() for part in ("key", "pem"))
-        return key, chain, self._peers.roots() if self._roots else b""
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        key, chain, roots = self._current
-        return grpc.ssl_server_certificate_configuration([(key, chain)], roots or None)
-
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        with self._lock:
-            try:
-                found = self._read()
-            except OSError:
-                return None
-            if found == self._current:
-                return None
-            self._current = found
-            return self._configuration()
-
-
 class Daemon:
     """A running daemon."""
 
@@ -308,7 +163,7 @@ class Daemon:
         digest = public_key_sha256(load_public_key(spki))
         log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
         self.log_keyholder = LogKeyholder(data / "kek", log_key)
-        self.verifier = _verifier(settings, spki)
+        self.verifier = log_verifier(settings, spki)
         self.keyholder = KeyholderPool(
             data / "kek", settings.keyholder_count, token=token_settings(settings)
         )

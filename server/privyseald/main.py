@@ -12,7 +12,7 @@ import structlog
 import uvloop
 from privyseal import __version__
 
-from privyseald import bootstrap
+from privyseald import bootstrap, setup
 from privyseald.config import Settings, load
 from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
@@ -71,7 +71,7 @@ def init(data: Path, host: tuple[str, ...]) -> None:
     settings = _settings(data)
     hosts = list(dict.fromkeys([*host, "localhost", "127.0.0.1"]))
     try:
-        uvloop.run(bootstrap.initialise(settings, hosts))
+        uvloop.run(setup.initialise(settings, hosts))
     except FileExistsError:
         fail(f"{data} holds a data directory already; nothing was changed")
     except (OSError, DomainError) as error:
@@ -124,7 +124,7 @@ def issue_certificate(data: Path, name: str, out: Path) -> None:
     settings = _settings(data)
     try:
         out.mkdir(mode=0o700)
-        bootstrap.issue_client(settings, name, out)
+        setup.issue_client(settings, name, out)
     except OSError as error:
         fail(f"cannot issue: {error.strerror}: {out}")
     click.echo(f"profile    {out / 'profile.toml'}")

@@ -8,11 +8,11 @@ import time
 import pytest
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
-from privyseald.bootstrap import log_key_identity
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
+from privyseald.setup import log_key_identity
 
 IDENTITY = KeyIdentity("app", "statement-v1", 1, Scheme.STATEMENT_V1, Algorithm.ED25519)
 

@@ -1,0 +1,117 @@
+"""Makes a data directory, and the certificates that people and machines need."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+
+from privyseal.verify.merkle import EMPTY_ROOT
+from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
+from sqlalchemy import insert, select
+
+from privyseald.adapters import pki, schema
+from privyseald.adapters.repositories_access import grant_row
+from privyseald.adapters.sql_engine import make_engine, migrate
+from privyseald.config import Settings
+from privyseald.keyholder.keystore import KEK_SIZE
+from privyseald.keyholder.log_keyholder import LogKeyholder
+from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.keyholder.worker import LOG_APP
+from privyseald.model.policy import Grant, Role
+from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
+
+ADMIN = "admin"
+
+
+def clock() -> int:
+    """Return seconds since 1970, UTC."""
+    return int(time.time())
+
+
+def log_key_identity(public_key_sha256: bytes = b"") -> KeyIdentity:
+    """Return what the log's own key is called."""
+    return KeyIdentity(
+        LOG_APP, "checkpoint", 1, Scheme.STATEMENT_V1, Algorithm.ED25519, public_key_sha256
+    )
+
+
+async def initialise(settings: Settings, hosts: list[str]) -> None:
+    """Make a data directory: CA, certificates, key-encryption key, log, first admin.
+
+    Raises:
+        FileExistsError: If there is one already; nothing is overwritten.
+    """
+    data = settings.data
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data.chmod(0o700)
+    pki.write_private(data / "kek", secrets.token_bytes(KEK_SIZE))
+    tls = data / "tls"
+    tls.mkdir(mode=0o700)
+    pki.create_ca(tls)
+    certificate, key = pki.issue(tls, common_name="privyseald", hosts=hosts, days=pki.SERVER_DAYS)
+    (tls / "server.pem").write_bytes(certificate)
+    pki.write_private(tls / "server.key", key)
+    admin = data / ADMIN
+    admin.mkdir(mode=0o700)
+    issue_client(settings, ADMIN, admin)
+    pool = KeyholderPool(data / "kek", 1)
+    await pool.start()
+    try:
+        made = await pool.generate(log_key_identity())
+    finally:
+        await pool.stop()
+    verifier = log_verifier(settings, made.public_key)
+    origin = settings.log_origin
+    start = Checkpoint(origin, 0, EMPTY_ROOT)
+    log_keyholder = LogKeyholder(data / "kek", made.wrapped)
+    try:
+        signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
+    finally:
+        log_keyholder.stop()
+    note = format_note(start.text(), origin, verifier.public_key, signature)
+    # In the order in which `serve` needs them: the directory is complete with the last.
+    pki.write_private(data / "log.key", made.wrapped.blob)
+    (data / "log.spki").write_bytes(made.public_key)
+    (data / "log.vkey").write_text(verifier.vkey() + "\n")
+    await asyncio.to_thread(migrate, settings.database_url, lambda _: note, origin)
+    await asyncio.to_thread(_first_admin, settings)
+
+
+def issue_client(settings: Settings, name: str, folder: Path) -> None:
+    """Write a client certificate and a profile that uses it. Raises FileExistsError."""
+    tls = settings.data / "tls"
+    certificate, key = pki.issue(tls, common_name=name, hosts=[], days=pki.CLIENT_DAYS)
+    pki.write_private(folder / "client.key", key)
+    (folder / "client.pem").write_bytes(certificate)
+    (folder / "ca.pem").write_bytes((tls / "ca.pem").read_bytes())
+    (folder / "profile.toml").write_text(
+        f'server = "{settings.listen_certificates}"\n'
+        'ca = "ca.pem"\ncertificate = "client.pem"\nkey = "client.key"\n'
+    )
+
+
+def _first_admin(settings: Settings) -> None:
+    engine = make_engine(settings.database_url)
+    with engine.begin() as connection:
+        principal = f"certificate:{ADMIN}"
+        t = schema.grants
+        if connection.execute(select(t.c.id).where(t.c.principal == principal)).first() is None:
+            for role in (
+                Role.ADMIN,
+                Role.SECURITY_OFFICER,
+                Role.AUDITOR,
+                Role.RELEASER,
+                Role.SIGNER,
+                Role.APPROVER,
+                Role.RESPONDER,
+            ):
+                grant = Grant(secrets.token_hex(8), principal, role, "-", clock())
+                connection.execute(insert(t), grant_row(grant))
+    engine.dispose()
+
+
+def log_verifier(settings: Settings, public_key: bytes) -> NoteVerifier:
+    """Return what verifies the log's checkpoints, from its key as SPKI DER."""
+    return NoteVerifier(settings.log_origin, public_key[-32:])
