@@ -8,6 +8,7 @@ import time
 import pytest
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
+from privyseald.keyholder import supervisor
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import Unavailable
@@ -46,6 +47,31 @@ def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(kek)
             await pool.stop()
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(kek, monkeypatch):
+    stopping = []
+
+    class Link(supervisor._Link):
+        def data_received(self, data):
+            super().data_received(data)
+            stopping.append(asyncio.ensure_future(pool.stop()))
+
+    async def scenario():
+        nonlocal pool
+        pool = KeyholderPool(kek, 1)
+        monkeypatch.setattr(supervisor, "_Link", Link)
+        starting = asyncio.ensure_future(pool.start())
+        while not stopping:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            await stopping[0]
+        starting.cancel()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pool.pids[0], 0)
+
+    pool = None
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])

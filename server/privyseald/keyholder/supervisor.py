@@ -77,7 +77,8 @@ class _Link(asyncio.Protocol):
         for message in wire.unframe(self._buffer):
             response = pb.Response.FromString(message)
             if response.id == 0:
-                self._ready.set_result(response.ready)
+                if not self._ready.done():
+                    self._ready.set_result(response.ready)
                 continue
             self.started.pop(response.id, None)
             future = self.waiting.pop(response.id, None)
@@ -270,7 +271,10 @@ class KeyholderPool:
         ours.setblocking(False)
         _, link = await loop.create_connection(lambda: _Link(ready), sock=ours)
         try:
-            told = await asyncio.wait_for(ready, 30)
+            # Not wait_for: that of Python 3.11 forgets a cancellation that comes with the
+            # result, and the daemon would wait for this task for ever when it stops.
+            async with asyncio.timeout(30):
+                told = await ready
             missed = ", ".join(told.missed)
             self._log.info("keyholder ready", slot=slot, pid=process.pid, not_confined_by=missed)
             if told.token_error:
