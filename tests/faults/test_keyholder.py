@@ -50,20 +50,20 @@ def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(kek)
 
 
 def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(kek, monkeypatch):
-    stopping = []
+    stopping, begun = [], asyncio.Event()
 
     class Link(supervisor._Link):
         def data_received(self, data):
             super().data_received(data)
             stopping.append(asyncio.ensure_future(pool.stop()))
+            begun.set()
 
     async def scenario():
         nonlocal pool
         pool = KeyholderPool(kek, 1)
         monkeypatch.setattr(supervisor, "_Link", Link)
         starting = asyncio.ensure_future(pool.start())
-        while not stopping:
-            await asyncio.sleep(0.01)
+        await begun.wait()
         async with asyncio.timeout(5):
             await stopping[0]
         starting.cancel()
