@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -259,11 +260,14 @@ class KeyholderPool:
     async def _run(self, slot: int, first: asyncio.Future[None]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *command(theirs, self._kek_file, self._token),
+            # Not the loop's own way: uvloop forks, which runs gRPC's fork handlers. They wait
+            # for calls that only this thread can answer, and the daemon stands still. Popen
+            # uses vfork, which runs none, and returns when the program has begun.
+            process = subprocess.Popen(  # noqa: S603,ASYNC220 - a fixed command, no shell
+                command(theirs, self._kek_file, self._token),
                 pass_fds=(theirs.fileno(),),
                 env=environment(self._token),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
             )
         self.pids[slot] = process.pid
         loop = asyncio.get_running_loop()
@@ -292,9 +296,8 @@ class KeyholderPool:
             if link in self._links:
                 self._links.remove(link)
             link.close()
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            process.kill()
+            await asyncio.to_thread(process.wait)
 
     async def _watch(self, link: _Link) -> None:
         """Return when the process has gone or the call it works on exceeds its limit."""
