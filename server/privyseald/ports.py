@@ -378,6 +378,11 @@ class View(Protocol):
         """The revision of credentials, grants, policies and key states."""
         ...
 
+    @property
+    def raised(self) -> bool:
+        """Whether the revision was raised in this transaction, which may yet be undone."""
+        ...
+
 
 class Transaction(View, Protocol):
     """A view that can be written to, and the log that every act must appear in."""

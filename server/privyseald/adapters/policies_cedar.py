@@ -2,13 +2,16 @@
 
 A grant is a link of a role's template: `?principal` is a `Pattern` entity that stands for
 the grant, and a caller is in it if it is the grant's principal and meets its conditions;
-`?resource` is the app. Policies are parsed once a set and linked once a caller; decisions
-are remembered, since the same question has the same answer until the revision rises.
+`?resource` is the app. Policies are parsed once a set. Each CI job is a new caller, but
+the jobs of one workload differ in little that policies read: Cedar is shown only the
+attributes that the policies name, and callers that look the same to them share what was
+linked for the first, with its decisions.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cedarpy
@@ -29,6 +32,7 @@ from privyseald.model.workload import ATTRIBUTES
 
 MAX_TEXT = 256 * 1024
 _MAX_REMEMBERED = 256
+_MAX_DECIDERS = 1024
 _KINDS = {
     "token": "Token",
     "certificate": "Certificate",
@@ -132,47 +136,78 @@ class CedarPolicies:
                 named = found.id_annotations_by_policy_id
                 texts = [f"{named.get(e.policy_id, e.policy_id)}: {e.error}" for e in found.errors]
                 raise InvalidArgument("policies", _line("; ".join(texts)))
-        return CedarSet(cedarpy.PolicySet.from_str(self._builtin + "\n" + text), self._schema)
+        whole = self._builtin + "\n" + text
+        return CedarSet(cedarpy.PolicySet.from_str(whole), self._schema, _named_attributes(whole))
 
 
 class CedarSet:
-    """Built-in and team's policies, compiled."""
+    """Built-in and team's policies, compiled.
 
-    def __init__(self, policies: cedarpy.PolicySet, schema: cedarpy.Schema) -> None:
+    Args:
+        policies: The policies.
+        schema: What they were validated against.
+        named: The attributes of workloads that they may read.
+    """
+
+    def __init__(
+        self, policies: cedarpy.PolicySet, schema: cedarpy.Schema, named: tuple[str, ...]
+    ) -> None:
         self._policies = policies
         self._schema = schema
+        self._named = named
+        self._deciders: dict[Any, CedarDecider] = {}
 
     def decider(self, caller: Caller) -> CedarDecider:
         """Return the policies as they apply to a caller."""
-        links = [
-            {
-                "template_id": f"builtin.role.{grant.role}",
-                "new_id": f"grants/{grant.id}",
-                "values": {
-                    "?principal": {"type": "Pattern", "id": grant.id},
-                    "?resource": _app(grant.app),
-                },
+        attributes = self._attributes(caller)
+        matching = tuple(g.id for g in caller.grants if not g.mismatch(caller.attributes))
+        # All that a decision depends on, besides the question.
+        alike = (caller.principal, caller.grants, matching, tuple(attributes.items()))
+        known = self._deciders.get(alike)
+        if known is None:
+            if len(self._deciders) >= _MAX_DECIDERS:
+                self._deciders.clear()
+            linked = self._policies.with_linked_batch([_link(grant) for grant in caller.grants])
+            entity = {
+                "uid": _uid(caller.principal),
+                "attrs": attributes,
+                "parents": [{"type": "Pattern", "id": grant_id} for grant_id in matching],
             }
-            for grant in caller.grants
-        ]
-        return CedarDecider(self._policies.with_linked_batch(links), self._schema, caller)
+            known = CedarDecider(linked, self._schema, entity, caller.emergencies)
+            self._deciders[alike] = known
+        return known
+
+    def _attributes(self, caller: Caller) -> dict[str, str]:
+        if caller.kind == "workload":
+            known = caller.attributes
+            return {name: known[name] for name in self._named if name in known}
+        if caller.kind == "spiffe":
+            domain = caller.principal.removeprefix("spiffe://").partition("/")[0]
+            return {"serial": caller.credential, "trust_domain": domain}
+        return {"serial": caller.credential} if caller.kind == "certificate" else {}
 
 
 class CedarDecider:
-    """The policies, as they apply to one caller."""
+    """The policies, as they apply to one caller and to all that look the same to them.
 
-    def __init__(self, policies: cedarpy.PolicySet, schema: cedarpy.Schema, caller: Caller) -> None:
+    Args:
+        policies: The policies, linked for the caller's grants.
+        schema: What they were validated against.
+        entity: The caller.
+        emergencies: Returns the caller's emergency grants on an app.
+    """
+
+    def __init__(
+        self,
+        policies: cedarpy.PolicySet,
+        schema: cedarpy.Schema,
+        entity: dict[str, Any],
+        emergencies: Callable[[str], tuple[Grant, ...]],
+    ) -> None:
         self._policies = policies
         self._schema = schema
-        kind, _, rest = caller.principal.partition(":")
-        name = caller.principal if kind == "spiffe" else rest
-        self._principal = {"type": _KINDS[kind], "id": name}
-        self._entity = {
-            "uid": self._principal,
-            "attrs": _attributes(kind, caller),
-            "parents": [{"type": "Pattern", "id": g.id} for g in _matching(caller)],
-        }
-        self._caller = caller
+        self._entity = entity
+        self._emergencies = emergencies
         self._entities: dict[str, cedarpy.Entities] = {}
         self._known: dict[Query, Decision] = {}
 
@@ -192,9 +227,9 @@ class CedarDecider:
             parents = [] if query.app == ALL_APPS else [_app(ALL_APPS)]
             app = {"uid": resource, "attrs": {}, "parents": parents}
             entities = cedarpy.Entities.from_json_str(json.dumps([self._entity, app]), self._schema)
-            self._entities = {query.app: entities}
+            self._entities = {query.app: entities}  # one at a time: apps are many
         asked = {
-            "principal": self._principal,
+            "principal": self._entity["uid"],
             "action": {"type": "Action", "id": query.action},
             "resource": resource,
             "context": {
@@ -202,7 +237,7 @@ class CedarDecider:
                 "bound": query.bound,
                 "approvals": query.approvals,
                 "window": query.window,
-                "break_glass": bool(self._caller.emergencies(query.app)),
+                "break_glass": bool(self._emergencies(query.app)),
             },
         }
         answer = cedarpy.is_authorized(asked, self._policies, entities, self._schema)
@@ -215,21 +250,43 @@ class CedarDecider:
         return Decision(answer.allowed, tuple(sorted(reasons)))
 
 
-def _matching(caller: Caller) -> list[Grant]:
-    return [g for g in caller.grants if not g.mismatch(caller.attributes)]
+def _link(grant: Grant) -> dict[str, Any]:
+    return {
+        "template_id": f"builtin.role.{grant.role}",
+        "new_id": f"grants/{grant.id}",
+        "values": {
+            "?principal": {"type": "Pattern", "id": grant.id},
+            "?resource": _app(grant.app),
+        },
+    }
 
 
-def _attributes(kind: str, caller: Caller) -> dict[str, Any]:
-    if kind == "workload":
-        return {name: caller.attributes[name] for name in ATTRIBUTES if name in caller.attributes}
-    if kind == "spiffe":
-        domain = caller.principal.removeprefix("spiffe://").partition("/")[0]
-        return {"serial": caller.credential, "trust_domain": domain}
-    return {"serial": caller.credential} if kind == "certificate" else {}
+def _uid(principal: str) -> dict[str, str]:
+    kind, _, rest = principal.partition(":")
+    return {"type": _KINDS[kind], "id": principal if kind == "spiffe" else rest}
 
 
 def _app(app: str) -> dict[str, str]:
     return {"type": "AllApps" if app == ALL_APPS else "App", "id": app}
+
+
+def _named_attributes(text: str) -> tuple[str, ...]:
+    """Return the attributes of workloads that policies may read.
+
+    Any text in a policy's parsed form that is an attribute's name counts, so that one more
+    may be found, and never one less, however the policy writes it.
+    """
+    found: set[str] = set()
+    rest: list[Any] = [json.loads(cedarpy.policies_to_json_str(text))]
+    while rest:
+        at = rest.pop()
+        if isinstance(at, dict):
+            rest += [*at.keys(), *at.values()]
+        elif isinstance(at, list):
+            rest += at
+        elif isinstance(at, str):
+            found.add(at)
+    return tuple(name for name in ATTRIBUTES if name in found)
 
 
 def _check_names(text: str) -> None:

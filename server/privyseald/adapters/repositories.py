@@ -53,6 +53,7 @@ class Db:
         self._connection = connection
         self._before_write = before_write
         self._revision: int | None = None
+        self.raised = False
 
     def execute(
         self, query: Select[Any], values: dict[str, Any] | None = None
@@ -77,6 +78,7 @@ class Db:
         where = schema.state.c.name == "revision"
         self.write(update(schema.state).where(where).values(number=schema.state.c.number + 1))
         self._revision = None
+        self.raised = True
 
     def forget_revision(self) -> None:
         """Read the revision again when it is next asked for."""

@@ -24,12 +24,24 @@ from privyseald.model.records import (
 _DIGEST = 32
 _MOST_APPROVALS = 200
 
+# Asked for each new caller: built once.
+_TOKEN = select(schema.tokens).where(schema.tokens.c.id == bindparam("id"))
+_SESSION = select(schema.sessions).where(schema.sessions.c.id == bindparam("id"))
+_DENIED = select(schema.denied_certificates).where(
+    schema.denied_certificates.c.serial == bindparam("serial")
+)
+_GRANTS_OF = (
+    select(schema.grants)
+    .where(schema.grants.c.principal == bindparam("principal"))
+    .order_by(schema.grants.c.created_at, schema.grants.c.id)
+)
+
 
 class SqlTokens(Part):
     """Credentials."""
 
     def get(self, token_id: str) -> TokenRecord | None:
-        rows = self.rows(select(schema.tokens).where(schema.tokens.c.id == token_id))
+        rows = self.rows(_TOKEN, {"id": token_id})
         return TokenRecord(**rows[0]) if rows else None
 
     def list(self) -> list[TokenRecord]:
@@ -42,7 +54,7 @@ class SqlTokens(Part):
         self._db.raise_revision()
 
     def session(self, session_id: str) -> SessionRecord | None:
-        rows = self.rows(select(schema.sessions).where(schema.sessions.c.id == session_id))
+        rows = self.rows(_SESSION, {"id": session_id})
         if not rows:
             return None
         row = rows[0]
@@ -67,8 +79,7 @@ class SqlTokens(Part):
         return True
 
     def denied(self, serial: str) -> DeniedCertificate | None:
-        t = schema.denied_certificates
-        rows = self.rows(select(t).where(t.c.serial == serial))
+        rows = self.rows(_DENIED, {"serial": serial})
         return DeniedCertificate(**rows[0]) if rows else None
 
     def denials(self) -> Sequence[DeniedCertificate]:
@@ -78,14 +89,6 @@ class SqlTokens(Part):
     def deny(self, record: DeniedCertificate) -> None:
         self._db.write(insert(schema.denied_certificates), asdict(record))
         self._db.raise_revision()
-
-
-# Asked for each new caller: built once.
-_GRANTS_OF = (
-    select(schema.grants)
-    .where(schema.grants.c.principal == bindparam("principal"))
-    .order_by(schema.grants.c.created_at, schema.grants.c.id)
-)
 
 
 class SqlGrants(Part):

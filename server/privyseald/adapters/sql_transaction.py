@@ -56,6 +56,11 @@ class SqlView:
         """The revision of credentials, grants, policies and key states."""
         return self._db.revision()
 
+    @property
+    def raised(self) -> bool:
+        """Whether the revision was raised here, by an act that may yet be undone."""
+        return self._db.raised
+
 
 class SqlTransaction(SqlView):
     """A transaction: a view, and the leaves its acts make."""

@@ -19,7 +19,7 @@ from privyseald.model.errors import (
     Unauthenticated,
     Unavailable,
 )
-from privyseald.model.policy import Action, Caller, Decision, Query
+from privyseald.model.policy import Action, Caller, Decision, Grant, Query
 from privyseald.model.records import SessionRecord, TokenRecord
 from privyseald.ports import (
     Clock,
@@ -48,6 +48,8 @@ class Access:
         self._revision = 0
         # As of a revision, the version in force, compiled.
         self._compiled: tuple[int, int, PolicySet] | None = None
+        # As of a revision, the grants of principals: jobs of one workload share them.
+        self._granted: tuple[int, dict[str, tuple[Grant, ...]]] = (0, {})
 
     async def by_token(self, text: str) -> Caller:
         """Return the caller a token or a session stands for. Raises Unauthenticated."""
@@ -130,7 +132,7 @@ class Access:
         """Return a caller with its grants and the policies in force."""
         grants = tuple(
             grant
-            for grant in view.grants.list(principal=holder.principal)
+            for grant in self._grants(view, holder.principal)
             if not 0 < grant.expires_at <= now
         )
         ends = [g.expires_at for g in grants if g.expires_at]
@@ -141,9 +143,22 @@ class Access:
         )
         return replace(caller, decider=self.policies(view).decider(caller))
 
+    def _grants(self, view: View, principal: str) -> tuple[Grant, ...]:
+        if view.raised:
+            # What an act of this group changed may be undone, and its revision given again.
+            return tuple(view.grants.list(principal=principal))
+        revision, granted = self._granted
+        if revision != view.revision or len(granted) >= _CACHE_MAX:
+            granted = {}
+            self._granted = (view.revision, granted)
+        known = granted.get(principal)
+        if known is None:
+            known = granted[principal] = tuple(view.grants.list(principal=principal))
+        return known
+
     def policies(self, view: View) -> PolicySet:
         """Return the policies in force. Raises Unavailable if they cannot be used."""
-        known, revision = self._compiled, view.revision
+        known, revision = None if view.raised else self._compiled, view.revision
         if known is not None and known[0] == revision:
             return known[2]
         record = view.policies.get()
@@ -159,7 +174,8 @@ class Access:
                     "is allowed until other policies are in force",
                     reason="POLICY_BROKEN",
                 ) from None
-        self._compiled = (revision, version, compiled)
+        if not view.raised:
+            self._compiled = (revision, version, compiled)
         return compiled
 
     async def authorise(
