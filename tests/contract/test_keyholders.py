@@ -6,13 +6,22 @@ from dataclasses import replace
 
 import pytest
 from cryptography.exceptions import InvalidSignature
+from privyseal.verify import schemes
+from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
 from privyseald.keyholder.keystore import verify_message, verify_rsa_digest
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
-from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme, WrappedKey
+from privyseald.model.schemes import (
+    ALGORITHMS,
+    Algorithm,
+    KeyIdentity,
+    KeyPlace,
+    Scheme,
+    WrappedKey,
+)
 
 from tests.softhsm import MODULE, SoftHsm
 
@@ -28,6 +37,8 @@ STATEMENT = Statement(
     signed_at=1,
     log_origin="log",
 )
+WHOLE = replace(STATEMENT, bundle_blake2b=b"k" * 64, codepush_sha256=b"c" * 32)
+BUNDLE_SCHEMES = [s for s in Scheme if s is not Scheme.STATEMENT_V1]
 STATEMENT_ALGORITHMS = [Algorithm.ED25519, Algorithm.P256, Algorithm.RSA_2048]
 
 
@@ -83,6 +94,47 @@ def test_a_release_is_signed_and_verifies(keyholder, algorithm):
     verify_rsa_digest(load_public_key(scheme.public_key), signatures[1], b"b" * 32)
     with pytest.raises(InvalidSignature):
         verify_message(public, signatures[0], payload)
+
+
+@pytest.mark.parametrize("scheme", BUNDLE_SCHEMES)
+def test_each_scheme_signs_what_its_verifier_verifies(keyholder, scheme):
+    async def scenario(pool, place):
+        statement = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519), place)
+        if scheme is Scheme.STATEMENT_ML_DSA_V1 and place.token:
+            with pytest.raises(FailedPrecondition, match="in software only"):
+                await pool.generate(identity(scheme, ALGORITHMS[scheme][0]), place)
+            place = KeyPlace()
+        key = await pool.generate(identity(scheme, ALGORITHMS[scheme][0]), place)
+        return key, *await pool.sign_release(WHOLE, statement.wrapped, [key.wrapped])
+
+    key, payload, (_, signature) = keyholder(scenario)
+    public = load_public_key(key.public_key)
+    schemes.verify(scheme, public, signature, WHOLE, payload)
+    changed = replace(
+        WHOLE, bundle_sha256=b"x" * 32, bundle_blake2b=b"x" * 64, codepush_sha256=b"x" * 32
+    )
+    with pytest.raises(VerificationError):
+        schemes.verify(scheme, public, signature, changed, changed.build())
+    for other in set(BUNDLE_SCHEMES) - {scheme}:
+        with pytest.raises(VerificationError):
+            schemes.verify(other, public, signature, WHOLE, payload)
+
+
+@pytest.mark.parametrize("scheme", [s for s in BUNDLE_SCHEMES if ALGORITHMS[s][0].rsa_bits])
+def test_no_digest_info_passes_for_a_digest(keyholder, scheme):
+    """A DigestInfo of 51 bytes, signed bare, would be a signature of another scheme."""
+    info = bytes.fromhex("3031300d060960864801650304020105000420") + b"b" * 32
+
+    async def scenario(pool, place):
+        statement = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519), place)
+        key = await pool.generate(identity(scheme, ALGORITHMS[scheme][0]), place)
+        for field in ("bundle_sha256", "codepush_sha256", "manifest_sha256", "bundle_blake2b"):
+            for value in (info, b"b" * 31, b"b" * 33, b"b" * 65):
+                content = replace(WHOLE, **{field: value})
+                with pytest.raises(DomainError):
+                    await pool.sign_release(content, statement.wrapped, [key.wrapped])
+
+    keyholder(scenario)
 
 
 def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):

@@ -11,6 +11,9 @@ import pytest
 CLIENTS = {
     "cordova-plugin-ionic-5.5.3": "f2ba2b6f",
     "@capawesome/capacitor-live-update-8.4.3": "953946bf",
+    "@capgo/cli-8.68.1": "f4228db5",
+    "appcenter-cli-3.0.4": "8eed0cbe",
+    "lodash-4.17.21": "6a087ac9",
 }
 CACHE = Path(__file__).resolve().parents[2] / "build/npm"
 

@@ -58,6 +58,8 @@ class Bundle:
     files: int
     unpacked: int
     left_out: int
+    digests: dict[str, bytes]
+    """SHA-256 of each file, by its name."""
 
     @property
     def manifest_sha256(self) -> bytes:
@@ -287,6 +289,7 @@ def write_bundle(
         len(entries),
         unpacked,
         tree.left_out,
+        {name: digests.hashes[0].digest() for name, digests in entries},
     )
 
 

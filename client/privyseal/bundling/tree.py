@@ -16,6 +16,7 @@ MAX_FILES = 65_000
 MAX_TOTAL = 4_000_000_000
 _LEFT_OUT = {".DS_Store", "Thumbs.db"}
 _MAPS = (".js.map", ".css.map")
+_REACT_NATIVE = (".bundle", ".jsbundle")
 _FORBIDDEN = set('\\:*?"<>|')
 
 
@@ -44,7 +45,8 @@ def scan(root: Path, *, source_maps: bool = False) -> Tree:
     Left out: source maps unless asked for, .DS_Store, Thumbs.db and an old manifest.
 
     Raises:
-        BuildError: If the directory is missing, empty or without index.html, a link leaves
+        BuildError: If the directory is missing, empty or without index.html (or, for
+            React Native, a *.bundle or *.jsbundle), a link leaves
             it, a name cannot be in a zip, or it is too large.
     """
     if not root.is_dir():
@@ -104,7 +106,7 @@ def _check_all(root: Path, found: list[SourceFile]) -> None:
     if not found:
         raise BuildError(f"build directory {root} is empty; run the web build first")
     names = [file.name for file in found]
-    if "index.html" not in names:
+    if "index.html" not in names and not any(name.endswith(_REACT_NATIVE) for name in names):
         raise BuildError(f"build directory {root} has no index.html at its top")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -21,6 +21,7 @@ COMMIT = (
 TYPE = click.option(
     "--artifact-type", type=click.Choice(["zip", "manifest"]), default="zip", show_default=True
 )
+SCHEMES = ["capawesome-v1", "capgo-v2", "codepush-v1", "minisign", "statement-ml-dsa-v1"]
 VERSION = click.option("--version", "version", default="", help="The release's version.")
 RANGES = tuple(
     click.option(f"--{platform}-{bound}", default="", help=f"{text} on {platform}.")
@@ -61,15 +62,22 @@ def native_ranges(values: dict[str, str]) -> list[Any]:
 @APP
 @click.option("--public", type=PATH, default=Path("privyseal_public.pem"), show_default=True)
 @click.option(
+    "--scheme",
+    type=click.Choice(SCHEMES),
+    default="capawesome-v1",
+    show_default=True,
+    help="Whose devices verify with it.",
+)
+@click.option(
     "--algorithm",
     type=click.Choice(["rsa-2048", "rsa-3072", "rsa-4096"]),
-    default="rsa-2048",
-    show_default=True,
+    default=None,
+    help="For RSA schemes; rsa-2048 if absent, which iOS takes.",
 )
 @click.option("--in-token", is_flag=True, help="Make it in the daemon's HSM.")
 @click.option("--token-uri", default="", help="Take the key at this address in the HSM (RFC 7512).")
 def generate_signing_key(
-    out: Output, app_id: str, public: Path, algorithm: str, **place: Any
+    out: Output, app_id: str, public: Path, scheme: str, algorithm: str | None, **place: Any
 ) -> None:
     """Create the app's signing key in the daemon and write its public key.
 
@@ -77,34 +85,63 @@ def generate_signing_key(
     """
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
+    from privyseal.verify.keys import load_public_key
+    from privyseal.verify.schemes import public_key_text
 
     if public.exists():
         raise _refuse(f"{public} exists; remove it or name another with --public")
     with connect() as to:
         request = pb.CreateKeyRequest(
             parent=f"apps/{app_id}",
-            scheme=types_pb2.SCHEME_CAPAWESOME_V1,
-            algorithm=types_pb2.Algorithm.Value("ALGORITHM_" + algorithm.upper().replace("-", "_")),
+            scheme=types_pb2.Scheme.Value("SCHEME_" + scheme.upper().replace("-", "_")),
             **place,
         )
+        if algorithm:
+            name = "ALGORITHM_" + algorithm.upper().replace("-", "_")
+            request.algorithm = types_pb2.Algorithm.Value(name)
         key = to.call(to.keys.CreateKey, request).key
-    pem = key.versions[0].public_key
-    _write(public, pem.encode())
-    one_line = pem.replace("\n", "")
+    text = public_key_text(scheme, load_public_key(key.versions[0].public_key.encode()))
+    _write(public, text.encode())
     out.done(
         {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
         f"created {key.primary}; the private key stays in the daemon",
         f"wrote {public}",
+        *_configuration(scheme, app_id, text),
+    )
+
+
+def _configuration(scheme: str, app_id: str, public: str) -> list[str]:
+    """Return what a native project must say, in lines."""
+    if scheme == "capawesome-v1":
+        one_line = public.replace("\n", "")
+        plugin, key, quoted = "LiveUpdate", "publicKey", f"'{one_line}'"
+    elif scheme == "capgo-v2":
+        # The plugin wants the line breaks.
+        escaped = public.replace("\n", "\\n")
+        plugin, key, quoted = "CapacitorUpdater", "publicKey", f"'{escaped}'"
+    elif scheme == "codepush-v1":
+        one_line = public.replace("\n", "")
+        return [
+            "",
+            "Android, strings.xml:",
+            "",
+            f'  <string name="CodePushPublicKey">{one_line}</string>',
+            "",
+            "iOS, Info.plist: the same text under CodePushPublicKey.",
+        ]
+    else:
+        return []
+    return [
         "",
         "Paste into capacitor.config.ts:",
         "",
         "  plugins: {",
-        "    LiveUpdate: {",
+        f"    {plugin}: {{",
         f"      appId: '{app_id}',",
-        f"      publicKey: '{one_line}',",
+        f"      {key}: {quoted},",
         "    },",
         "  },",
-    )
+    ]
 
 
 @command(commands, "generate-manifest")

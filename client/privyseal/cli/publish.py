@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def publish_build(out: Output, to: Any, values: dict[str, Any]) -> tuple[Any, by
     from privyseal.errors import ClientError
     from privyseal.storage import check, upload
     from privyseal.v1 import signing_service_pb2 as pb
+    from privyseal.verify.schemes import codepush_package_sha256
 
     context = click.get_current_context().find_root().params
     profile = load_profile(context.get("profile") or "", context.get("server") or "")
@@ -83,12 +85,20 @@ def publish_build(out: Output, to: Any, values: dict[str, Any]) -> tuple[Any, by
                 manifest_sha256=bundle.manifest_sha256,
                 native_ranges=native_ranges(values),
                 source_commit=values["commit_sha"],
+                bundle_blake2b=_blake2b(bundle.path),
+                codepush_sha256=codepush_package_sha256(bundle.digests),
             ),
         )
         out.note("signed by " + ", ".join(s.key_version for s in signed.signatures))
         url = _upload(values, storage, public_url, bundle, upload)
         out.note(f"uploaded to {url}")
         return register(to, app, version, url, values), signed.receipt
+
+
+def _blake2b(path: Path) -> bytes:
+    """Return the BLAKE2b-512 of a file, 64 bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
 
 
 def _upload(values: dict[str, Any], storage: str, base: str, bundle: Any, upload: Any) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from privyseal.cli.common import PATH, Output, command
 from privyseal.errors import ClientError
+
+if TYPE_CHECKING:
+    from privyseal.verify.receipt import Receipt
 
 commands = click.Group("verify")
 
@@ -21,17 +25,8 @@ def read(path: Path, what: str) -> bytes:
         raise ClientError(f"cannot read the {what} {path}: {error.strerror}") from None
 
 
-@command(commands, "verify")
-@click.argument("bundle", type=PATH)
-@click.option("--receipt", type=PATH, required=True)
-@click.option("--public-key", type=PATH, required=True, help="The app's statement key, PEM.")
-@click.option("--log-key", type=PATH, required=True, help="The log's verifier key, a vkey file.")
-def verify(out: Output, bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> None:
-    """Verify a bundle with its receipt; needs no network.
-
-    Example: privyseal verify bundle.zip --receipt receipt.json --public-key statement.pem
-    --log-key log.vkey
-    """
+def verified(bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> Receipt:
+    """Return a receipt that was verified, and that its bundle is the one given."""
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.keys import load_public_key
     from privyseal.verify.note import NoteVerifier
@@ -51,6 +46,22 @@ def verify(out: Output, bundle: Path, receipt: Path, public_key: Path, log_key: 
     statement = proven.statement
     if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
         raise VerificationError(f"{bundle} is not the bundle that the receipt speaks of")
+    return proven
+
+
+@command(commands, "verify")
+@click.argument("bundle", type=PATH)
+@click.option("--receipt", type=PATH, required=True)
+@click.option("--public-key", type=PATH, required=True, help="The app's statement key, PEM.")
+@click.option("--log-key", type=PATH, required=True, help="The log's verifier key, a vkey file.")
+def verify(out: Output, bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> None:
+    """Verify a bundle with its receipt; needs no network.
+
+    Example: privyseal verify bundle.zip --receipt receipt.json --public-key statement.pem
+    --log-key log.vkey
+    """
+    proven = verified(bundle, receipt, public_key, log_key)
+    statement = proven.statement
     out.done(
         {
             "status": "verified",

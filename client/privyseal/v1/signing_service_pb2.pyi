@@ -31,6 +31,8 @@ class SignReleaseRequest(_message.Message):
     NATIVE_RANGES_FIELD_NUMBER: _builtins.int
     SOURCE_COMMIT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_BLAKE2B_FIELD_NUMBER: _builtins.int
+    CODEPUSH_SHA256_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """apps/{app}"""
     version: _builtins.str
@@ -45,6 +47,12 @@ class SignReleaseRequest(_message.Message):
     """The commit the bundle was built from: 7 to 64 hexadecimal digits, or empty."""
     request_id: _builtins.str
     """A UUID that makes a repeated call return the first answer."""
+    bundle_blake2b: _builtins.bytes
+    """BLAKE2b-512 of the zip, 64 bytes; only an app with a minisign key needs it."""
+    codepush_sha256: _builtins.bytes
+    """The CodePush package hash of the bundle's files in a folder CodePush, 32 bytes;
+    only an app with a codepush-v1 key needs it.
+    """
     @_builtins.property
     def native_ranges(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NativeRange]:
         """At most one per platform."""
@@ -60,10 +68,12 @@ class SignReleaseRequest(_message.Message):
         native_ranges: _abc.Iterable[_types_pb2.NativeRange] | None = ...,
         source_commit: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        bundle_blake2b: _builtins.bytes = ...,
+        codepush_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "parent", b"parent", "request_id", b"request_id", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_blake2b", b"bundle_blake2b", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "codepush_sha256", b"codepush_sha256", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "parent", b"parent", "request_id", b"request_id", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,19 @@ class _SchemeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheme.ValueTy
     """@capawesome/capacitor-live-update: RSASSA-PKCS1-v1_5 with SHA-256 over the
     raw bytes of the zip.
     """
+    SCHEME_CAPGO_V2: _Scheme.ValueType  # 3
+    """@capgo/capacitor-updater 5.30, 6.30, 7.30, 8 and later: PKCS #1 v1.5 type 1
+    padding without DigestInfo over the SHA-256 of the zip, then over the session
+    key of 16 bytes; the two signatures one after the other.
+    """
+    SCHEME_CODEPUSH_V1: _Scheme.ValueType  # 5
+    """react-native-code-push: RS256 over a JSON web token that holds the package hash."""
+    SCHEME_MINISIGN: _Scheme.ValueType  # 6
+    """minisign and the Tauri updater: Ed25519 over the BLAKE2b-512 of the zip, then
+    Ed25519 over that signature and the trusted comment; one after the other.
+    """
+    SCHEME_STATEMENT_ML_DSA_V1: _Scheme.ValueType  # 8
+    """The statement of statement-v1 once more, with ML-DSA (FIPS 204)."""
 
 class Scheme(_Scheme, metaclass=_SchemeEnumTypeWrapper):
     """What a key's signing input and signature look like; one key serves one scheme."""
@@ -42,6 +55,19 @@ SCHEME_CAPAWESOME_V1: Scheme.ValueType  # 2
 """@capawesome/capacitor-live-update: RSASSA-PKCS1-v1_5 with SHA-256 over the
 raw bytes of the zip.
 """
+SCHEME_CAPGO_V2: Scheme.ValueType  # 3
+"""@capgo/capacitor-updater 5.30, 6.30, 7.30, 8 and later: PKCS #1 v1.5 type 1
+padding without DigestInfo over the SHA-256 of the zip, then over the session
+key of 16 bytes; the two signatures one after the other.
+"""
+SCHEME_CODEPUSH_V1: Scheme.ValueType  # 5
+"""react-native-code-push: RS256 over a JSON web token that holds the package hash."""
+SCHEME_MINISIGN: Scheme.ValueType  # 6
+"""minisign and the Tauri updater: Ed25519 over the BLAKE2b-512 of the zip, then
+Ed25519 over that signature and the trusted comment; one after the other.
+"""
+SCHEME_STATEMENT_ML_DSA_V1: Scheme.ValueType  # 8
+"""The statement of statement-v1 once more, with ML-DSA (FIPS 204)."""
 Global___Scheme: _TypeAlias = Scheme  # noqa: Y015
 
 class _Algorithm:
@@ -56,6 +82,7 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     ALGORITHM_RSA_4096: _Algorithm.ValueType  # 3
     ALGORITHM_P256: _Algorithm.ValueType  # 4
     ALGORITHM_ED25519: _Algorithm.ValueType  # 5
+    ALGORITHM_ML_DSA_65: _Algorithm.ValueType  # 6
 
 class Algorithm(_Algorithm, metaclass=_AlgorithmEnumTypeWrapper):
     """The algorithm of a key pair."""
@@ -66,6 +93,7 @@ ALGORITHM_RSA_3072: Algorithm.ValueType  # 2
 ALGORITHM_RSA_4096: Algorithm.ValueType  # 3
 ALGORITHM_P256: Algorithm.ValueType  # 4
 ALGORITHM_ED25519: Algorithm.ValueType  # 5
+ALGORITHM_ML_DSA_65: Algorithm.ValueType  # 6
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
 
 class _KeyVersionState:
@@ -213,7 +241,8 @@ class Signature(_message.Message):
     """The algorithm of the key."""
     signature: _builtins.bytes
     """The signature as the device protocol carries it, before base64: PKCS #1 v1.5
-    for RSA, ASN.1 DER for P-256, 64 bytes for Ed25519.
+    for RSA, ASN.1 DER for P-256, 64 bytes for Ed25519, 3,309 for ML-DSA-65; what
+    the scheme makes of it is with the scheme.
     """
     public_key_sha256: _builtins.bytes
     """SHA-256 of the public key's SubjectPublicKeyInfo DER, 32 bytes."""

@@ -6,11 +6,13 @@ import hashlib
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
 
 from privyseal.verify.errors import VerificationError
 
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+PublicKey = (
+    rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
+)
 _SHA256 = hashes.SHA256()
 _PREHASHED = utils.Prehashed(_SHA256)
 
@@ -19,7 +21,8 @@ def load_public_key(data: bytes) -> PublicKey:
     """Load a SubjectPublicKeyInfo, PEM or DER.
 
     Raises:
-        VerificationError: If it is not an RSA (2048 bits and more), P-256 or Ed25519 key.
+        VerificationError: If it is not an RSA (2048 bits and more), P-256, Ed25519 or ML-DSA-65
+            key.
     """
     try:
         if data.lstrip().startswith(b"-----"):
@@ -32,9 +35,11 @@ def load_public_key(data: bytes) -> PublicKey:
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
-    if isinstance(key, ed25519.Ed25519PublicKey):
+    if isinstance(key, ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey):
         return key
-    raise VerificationError("public key is not RSA of 2048 bits or more, P-256 or Ed25519")
+    raise VerificationError(
+        "public key is not RSA of 2048 bits or more, P-256, Ed25519 or ML-DSA-65"
+    )
 
 
 def spki_der(key: PublicKey) -> bytes:
@@ -67,7 +72,7 @@ def verify_signature(key: PublicKey, signature: bytes, message: bytes) -> None:
         VerificationError: If the signature does not verify.
     """
     try:
-        if isinstance(key, ed25519.Ed25519PublicKey):
+        if isinstance(key, ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey):
             key.verify(signature, message)
         elif isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, message, padding.PKCS1v15(), _SHA256)
@@ -89,6 +94,22 @@ def verify_rsa_digest(key: PublicKey, signature: bytes, digest: bytes) -> None:
         key.verify(signature, digest, padding.PKCS1v15(), _PREHASHED)
     except InvalidSignature as error:
         raise VerificationError("signature over the bundle's digest does not verify") from error
+
+
+def verify_rsa_bare(key: PublicKey, signature: bytes, payload: bytes) -> None:
+    """Verify PKCS #1 v1.5 type 1 padding over a payload as it is, without DigestInfo.
+
+    Raises:
+        VerificationError: If the key is not RSA or the signature does not verify.
+    """
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise VerificationError("this scheme needs an RSA key")
+    try:
+        signed = key.recover_data_from_signature(signature, padding.PKCS1v15(), None)
+    except InvalidSignature as error:
+        raise VerificationError("signature without DigestInfo does not verify") from error
+    if signed != payload:
+        raise VerificationError("signature without DigestInfo is over something else")
 
 
 def verify_ed25519(public_key: bytes, signature: bytes, message: bytes) -> None:

@@ -18,18 +18,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from privyseal.verify import schemes
 from privyseal.verify.canonical import Json, canonical, parse_object
 from privyseal.verify.errors import VerificationError
-from privyseal.verify.keys import (
-    PublicKey,
-    load_public_key,
-    public_key_sha256,
-    verify_rsa_digest,
-    verify_signature,
-)
+from privyseal.verify.keys import PublicKey, load_public_key, public_key_sha256
 from privyseal.verify.merkle import leaf_hash, verify_inclusion
 from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
-from privyseal.verify.statement import PAYLOAD_TYPE, Statement, envelope, open_envelope, pae
+from privyseal.verify.statement import Statement, envelope, open_envelope
 
 MEDIA_TYPE = "application/vnd.privyseal.receipt.v1+json"
 MAX_RECEIPT = 256 * 1024
@@ -88,7 +83,6 @@ def build_receipt(
     checkpoint: str,
 ) -> bytes:
     """Return a receipt, canonical JSON. The first signature is the statement's."""
-    first = signatures[0]
     entries: list[Json] = [
         {
             "scheme": s.scheme,
@@ -103,7 +97,14 @@ def build_receipt(
     return canonical(
         {
             "mediaType": MEDIA_TYPE,
-            "statement": envelope(payload, first.key_version, first.signature),
+            "statement": envelope(
+                payload,
+                *(
+                    (s.key_version, s.signature)
+                    for s in signatures
+                    if s.scheme in schemes.STATEMENTS
+                ),
+            ),
             "signatures": entries,
             "log": {
                 "leaf": _b64(leaf),
@@ -216,9 +217,4 @@ def _verify_scheme(signature: SchemeSignature, statement: Statement, payload: by
     if not signature.key_version.startswith(prefix):
         raise VerificationError("receipt has a signature by a key of another app")
     key = load_public_key(signature.public_key)
-    if signature.scheme == "statement-v1":
-        verify_signature(key, signature.signature, pae(PAYLOAD_TYPE, payload))
-    elif signature.scheme == "capawesome-v1":
-        verify_rsa_digest(key, signature.signature, statement.bundle_sha256)
-    else:
-        raise VerificationError(f"receipt has a signature of unknown scheme {signature.scheme}")
+    schemes.verify(signature.scheme, key, signature.signature, statement, payload)

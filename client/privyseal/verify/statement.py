@@ -49,6 +49,8 @@ class Statement:
     source_commit: str
     signed_at: int
     log_origin: str
+    bundle_blake2b: bytes = b""
+    codepush_sha256: bytes = b""
 
     def build(self) -> bytes:
         """Return the in-toto Statement, canonical JSON."""
@@ -56,6 +58,12 @@ class Statement:
             {"platform": r.platform, "min": r.min, "max": r.max, "eq": r.eq}
             for r in self.native_ranges
         ]
+        # Members that only some schemes sign are there if they were signed.
+        more: dict[str, Json] = {}
+        if self.bundle_blake2b:
+            more["blake2b512"] = self.bundle_blake2b.hex()
+        if self.codepush_sha256:
+            more["codepushPackageSha256"] = self.codepush_sha256.hex()
         return canonical(
             {
                 "_type": STATEMENT_TYPE,
@@ -65,7 +73,7 @@ class Statement:
                     "app": self.app,
                     "version": self.version,
                     "counter": self.counter,
-                    "bundle": {"length": self.bundle_length, "format": "zip"},
+                    "bundle": {"length": self.bundle_length, "format": "zip", **more},
                     "manifest": {"sha256": self.manifest_sha256.hex()},
                     "nativeRanges": ranges,
                     "sourceCommit": self.source_commit,
@@ -99,6 +107,8 @@ class Statement:
                 source_commit=predicate["sourceCommit"],
                 signed_at=int(signed_at.timestamp()),
                 log_origin=predicate["log"],
+                bundle_blake2b=bytes.fromhex(predicate["bundle"].get("blake2b512", "")),
+                codepush_sha256=bytes.fromhex(predicate["bundle"].get("codepushPackageSha256", "")),
             )
             rebuilt = statement.build()
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -114,20 +124,24 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def envelope(payload: bytes, key_id: str, signature: bytes) -> dict[str, Json]:
-    """Return the DSSE envelope as a JSON object."""
+def envelope(payload: bytes, *signed: tuple[str, bytes]) -> dict[str, Json]:
+    """Return the DSSE envelope as a JSON object, with key ids and their signatures."""
+    signatures: list[Json] = [
+        {"keyid": key_id, "sig": base64.b64encode(signature).decode()}
+        for key_id, signature in signed
+    ]
     return {
         "payloadType": PAYLOAD_TYPE,
         "payload": base64.b64encode(payload).decode(),
-        "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
+        "signatures": signatures,
     }
 
 
 def open_envelope(value: dict[str, Any], key: PublicKey) -> bytes:
-    """Verify a DSSE envelope and return the payload that was verified.
+    """Verify a DSSE envelope's first signature and return the payload that was verified.
 
     Raises:
-        VerificationError: If its type is another or no signature verifies with the key.
+        VerificationError: If its type is another or that signature does not verify.
     """
     try:
         if value["payloadType"] != PAYLOAD_TYPE:
@@ -138,8 +152,8 @@ def open_envelope(value: dict[str, Any], key: PublicKey) -> bytes:
         if isinstance(error, VerificationError):
             raise
         raise VerificationError("envelope is malformed") from error
-    if len(signatures) != 1:
-        raise VerificationError("envelope does not have exactly one signature")
+    if not 1 <= len(signatures) <= 2:
+        raise VerificationError("envelope does not have one signature, or two")
     try:
         verify_signature(key, signatures[0], pae(PAYLOAD_TYPE, payload))
     except VerificationError as error:

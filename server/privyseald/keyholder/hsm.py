@@ -38,10 +38,12 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from privyseal.verify.keys import PublicKey, spki_der
 
 from privyseald.keyholder.keystore import (
+    BARE_LENGTHS,
     TOKEN,
     KeyUnusableError,
     SoftwareKeystore,
     verify_message,
+    verify_rsa_bare,
     verify_rsa_digest,
 )
 from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
@@ -144,6 +146,17 @@ class HsmKey:
             raise HsmDownError("the token made a signature that does not verify") from None
         return signature
 
+    def sign_rsa_bare(self, payload: bytes) -> bytes:
+        """Sign without DigestInfo; see `Signer`."""
+        if not isinstance(self._public, rsa.RSAPublicKey) or len(payload) not in BARE_LENGTHS:
+            raise KeyUnusableError("scheme needs an RSA key, and 16 or 32 bytes")
+        signature = self._sign(payload, Mechanism.RSA_PKCS)
+        try:
+            verify_rsa_bare(self._public, signature, payload)
+        except InvalidSignature:
+            raise HsmDownError("the token made a signature that does not verify") from None
+        return signature
+
     def _sign(self, data: bytes, mechanism: Mechanism) -> bytes:
         with _token_errors():
             return bytes(self._private.sign(data, mechanism=mechanism))
@@ -196,6 +209,8 @@ class HsmKeystore:
 
     def generate(self, identity: KeyIdentity) -> GeneratedKey:
         """Make a key pair in the token that can sign and nothing else."""
+        if identity.algorithm is Algorithm.ML_DSA_65:
+            raise KeyUnusableError("keys of ml-dsa-65 are in software only")
         key_id = secrets.token_bytes(_ID_BYTES)
         private_template = {
             Attribute.SENSITIVE: True,

@@ -20,9 +20,9 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Protocol
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from privyseal.verify.canonical import canonical
 from privyseal.verify.keys import PublicKey, spki_der
@@ -36,7 +36,15 @@ _NONCE = 12
 _WRAPPED_DEK = 48
 _SHA256 = hashes.SHA256()
 _PREHASHED = utils.Prehashed(_SHA256)
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+BARE_LENGTHS = frozenset({16, 32})
+"""Lengths of what RSA signs without DigestInfo: a session key, a SHA-256 digest. Never 51,
+since a payload of that length can be a DigestInfo, and its signature one of another scheme."""
+PrivateKey = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | mldsa.MLDSA65PrivateKey
+)
 
 
 class KeyUnusableError(Exception):
@@ -47,11 +55,15 @@ class Signer(Protocol):
     """A private key, wherever it is. Each signature was verified before it is returned."""
 
     def sign(self, message: bytes) -> bytes:
-        """Sign a message with SHA-256 (Ed25519: as it is): PKCS #1 v1.5, DER, 64 bytes."""
+        """Sign a message: RSA, PKCS #1 v1.5, and P-256, DER, with SHA-256; others as it is."""
         ...
 
     def sign_rsa_digest(self, digest: bytes) -> bytes:
         """Sign a SHA-256 digest of 32 bytes, RSASSA-PKCS1-v1_5."""
+        ...
+
+    def sign_rsa_bare(self, payload: bytes) -> bytes:
+        """Sign 16 or 32 bytes, PKCS #1 v1.5 type 1 without DigestInfo."""
         ...
 
 
@@ -68,6 +80,12 @@ def verify_message(public: PublicKey, signature: bytes, message: bytes) -> None:
 def verify_rsa_digest(public: rsa.RSAPublicKey, signature: bytes, digest: bytes) -> None:
     """Verify a signature over a SHA-256 digest. Raises InvalidSignature."""
     public.verify(signature, digest, padding.PKCS1v15(), _PREHASHED)
+
+
+def verify_rsa_bare(public: rsa.RSAPublicKey, signature: bytes, payload: bytes) -> None:
+    """Verify a signature without DigestInfo. Raises InvalidSignature."""
+    if public.recover_data_from_signature(signature, padding.PKCS1v15(), None) != payload:
+        raise InvalidSignature
 
 
 class LoadedKey:
@@ -89,7 +107,7 @@ class LoadedKey:
         RSA means RSASSA-PKCS1-v1_5 with SHA-256, P-256 means ECDSA with SHA-256, DER.
         """
         private = self._private
-        if isinstance(private, ed25519.Ed25519PrivateKey):
+        if isinstance(private, ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey):
             signature = private.sign(message)
         elif isinstance(private, ec.EllipticCurvePrivateKey):
             signature = private.sign(message, ec.ECDSA(_SHA256))
@@ -105,6 +123,17 @@ class LoadedKey:
             raise KeyUnusableError("scheme needs an RSA key")
         signature = private.sign(digest, padding.PKCS1v15(), _PREHASHED)
         verify_rsa_digest(public, signature, digest)
+        return signature
+
+    def sign_rsa_bare(self, payload: bytes) -> bytes:
+        """Sign without DigestInfo; see `Signer`."""
+        private, public = self._private, self._public
+        if not (isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey)):
+            raise KeyUnusableError("scheme needs an RSA key")
+        if len(payload) not in BARE_LENGTHS:
+            raise KeyUnusableError("only 16 or 32 bytes are signed without DigestInfo")
+        signature = private.sign(payload, padding.PKCS1v15(), utils.NoDigestInfo())
+        verify_rsa_bare(public, signature, payload)
         return signature
 
     @property
@@ -206,7 +235,11 @@ class SoftwareKeystore:
         except ValueError as error:
             raise KeyUnusableError("wrapped key is no private key") from error
         if not isinstance(
-            private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+            private,
+            rsa.RSAPrivateKey
+            | ec.EllipticCurvePrivateKey
+            | ed25519.Ed25519PrivateKey
+            | mldsa.MLDSA65PrivateKey,
         ):
             raise KeyUnusableError("key is of no known kind")
         loaded = LoadedKey(private)
@@ -222,4 +255,6 @@ def _new_private_key(algorithm: Algorithm) -> PrivateKey:
         return rsa.generate_private_key(65537, algorithm.rsa_bits)
     if algorithm is Algorithm.P256:
         return ec.generate_private_key(ec.SECP256R1())
+    if algorithm is Algorithm.ML_DSA_65:
+        return mldsa.MLDSA65PrivateKey.generate()
     return ed25519.Ed25519PrivateKey.generate()

@@ -17,6 +17,10 @@ MAX_FRAME = 256 * 1024
 SCHEMES = {
     Scheme.STATEMENT_V1: types_pb2.SCHEME_STATEMENT_V1,
     Scheme.CAPAWESOME_V1: types_pb2.SCHEME_CAPAWESOME_V1,
+    Scheme.CAPGO_V2: types_pb2.SCHEME_CAPGO_V2,
+    Scheme.CODEPUSH_V1: types_pb2.SCHEME_CODEPUSH_V1,
+    Scheme.MINISIGN: types_pb2.SCHEME_MINISIGN,
+    Scheme.STATEMENT_ML_DSA_V1: types_pb2.SCHEME_STATEMENT_ML_DSA_V1,
 }
 ALGORITHMS = {
     Algorithm.RSA_2048: types_pb2.ALGORITHM_RSA_2048,
@@ -24,6 +28,7 @@ ALGORITHMS = {
     Algorithm.RSA_4096: types_pb2.ALGORITHM_RSA_4096,
     Algorithm.P256: types_pb2.ALGORITHM_P256,
     Algorithm.ED25519: types_pb2.ALGORITHM_ED25519,
+    Algorithm.ML_DSA_65: types_pb2.ALGORITHM_ML_DSA_65,
 }
 PLATFORMS = {"android": types_pb2.PLATFORM_ANDROID, "ios": types_pb2.PLATFORM_IOS}
 _SCHEME_OF = {v: k for k, v in SCHEMES.items()}
@@ -105,6 +110,8 @@ def content_to_wire(statement: Statement) -> pb.ReleaseContent:
         source_commit=statement.source_commit,
         signed_at=statement.signed_at,
         log_origin=statement.log_origin,
+        bundle_blake2b=statement.bundle_blake2b,
+        codepush_sha256=statement.codepush_sha256,
     )
 
 
@@ -123,4 +130,6 @@ def content_from_wire(message: pb.ReleaseContent) -> Statement:
         source_commit=message.source_commit,
         signed_at=message.signed_at,
         log_origin=message.log_origin,
+        bundle_blake2b=message.bundle_blake2b,
+        codepush_sha256=message.codepush_sha256,
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import PAYLOAD_TYPE, pae
 
-from privyseald.keyholder import wire
+from privyseald.keyholder import schemes, wire
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
@@ -92,6 +92,10 @@ class Worker:
         statement = wire.content_from_wire(call.content)
         if len(statement.bundle_sha256) != 32 or len(statement.manifest_sha256) != 32:
             raise RefusedError("a digest is not 32 bytes")
+        if len(statement.bundle_blake2b) not in {0, 64}:
+            raise RefusedError("the BLAKE2b digest is not 64 bytes")
+        if len(statement.codepush_sha256) not in {0, 32}:
+            raise RefusedError("the package hash is not 32 bytes")
         if not 1 <= statement.bundle_length <= MAX_BUNDLE or statement.counter < 1:
             raise RefusedError("bundle length or counter is out of bounds")
         statement_key = wire.key_from_wire(call.statement_key)
@@ -103,9 +107,12 @@ class Worker:
         )
         for message in call.scheme_keys:
             key = wire.key_from_wire(message)
-            self._require(key.identity, Scheme.CAPAWESOME_V1, statement.app)
+            scheme = key.identity.scheme
+            if scheme not in schemes.SIGN:
+                raise RefusedError(f"key is for {scheme}, which signs no bundle")
+            self._require(key.identity, scheme, statement.app)
             loaded = self._keystore.open(key)
-            signed.scheme_signatures.append(loaded.sign_rsa_digest(statement.bundle_sha256))
+            signed.scheme_signatures.append(schemes.SIGN[scheme](loaded, statement, payload))
         return signed
 
     def _checkpoint(self, request: pb.Request) -> pb.SignedCheckpoint:
@@ -125,6 +132,8 @@ class Worker:
             raise RefusedError(f"key is for {identity.scheme}, not for {scheme}")
         if identity.app != app:
             raise RefusedError("key belongs to another app")
+        if identity.algorithm not in ALGORITHMS[scheme]:
+            raise RefusedError("scheme cannot use this algorithm")
 
 
 def read_kek(path: Path) -> bytes:

@@ -14,6 +14,10 @@ class Scheme(StrEnum):
 
     STATEMENT_V1 = "statement-v1"
     CAPAWESOME_V1 = "capawesome-v1"
+    CAPGO_V2 = "capgo-v2"
+    CODEPUSH_V1 = "codepush-v1"
+    MINISIGN = "minisign"
+    STATEMENT_ML_DSA_V1 = "statement-ml-dsa-v1"
 
 
 class Algorithm(StrEnum):
@@ -24,6 +28,7 @@ class Algorithm(StrEnum):
     RSA_4096 = "rsa-4096"
     P256 = "p256"
     ED25519 = "ed25519"
+    ML_DSA_65 = "ml-dsa-65"
 
     @property
     def rsa_bits(self) -> int:
@@ -49,6 +54,11 @@ ALGORITHMS: dict[Scheme, tuple[Algorithm, ...]] = {
     Scheme.STATEMENT_V1: (Algorithm.ED25519, Algorithm.P256, *_RSA),
     # iOS asks the keychain for an RSA key of 2,048 bits, hence that default.
     Scheme.CAPAWESOME_V1: _RSA,
+    # The plugin refuses a checksum that is not 256 bytes.
+    Scheme.CAPGO_V2: (Algorithm.RSA_2048,),
+    Scheme.CODEPUSH_V1: _RSA,
+    Scheme.MINISIGN: (Algorithm.ED25519,),
+    Scheme.STATEMENT_ML_DSA_V1: (Algorithm.ML_DSA_65,),
 }
 
 

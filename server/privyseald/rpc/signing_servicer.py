@@ -38,6 +38,8 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
             source_commit=fields.commit(request.source_commit, "source_commit"),
             signed_at=0,
             log_origin="",
+            bundle_blake2b=request.bundle_blake2b,
+            codepush_sha256=request.codepush_sha256,
         )
         answer = await self._signing.sign(caller, idempotent(caller, request, _signed), wanted)
         return signing_pb.SignReleaseResponse.FromString(answer)

@@ -17,6 +17,7 @@ from privyseald.model.errors import (
     CounterTakenError,
     DomainError,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     Unavailable,
 )
@@ -87,7 +88,9 @@ class Signing:
         revision, keys = await self._active_keys(caller, app, wanted.version, content)
         now = self._clock()
         self._counters[app] = counter = self._counters[app] + 1
-        statement = replace(wanted, counter=counter, signed_at=now, log_origin=self._origin)
+        statement = replace(
+            _needed(wanted, keys), counter=counter, signed_at=now, log_origin=self._origin
+        )
         payload, raw = await self._keyholder.sign_release(
             statement, keys[0].wrapped, [key.wrapped for key in keys[1:]]
         )
@@ -216,3 +219,23 @@ def _check(wanted: Statement) -> None:
     fields.digest(wanted.manifest_sha256, "manifest_sha256")
     fields.native_ranges(wanted.native_ranges)
     fields.commit(wanted.source_commit, "source_commit")
+    if len(wanted.bundle_blake2b) not in {0, 64}:
+        raise InvalidArgument("bundle_blake2b", "must be a BLAKE2b-512 digest of 64 bytes")
+    if wanted.codepush_sha256:
+        fields.digest(wanted.codepush_sha256, "codepush_sha256")
+
+
+def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
+    """Return the content with what the app's schemes sign, and no more."""
+    schemes = {key.scheme for key in keys}
+    for scheme, field, value in (
+        (Scheme.MINISIGN, "bundle_blake2b", wanted.bundle_blake2b),
+        (Scheme.CODEPUSH_V1, "codepush_sha256", wanted.codepush_sha256),
+    ):
+        if scheme in schemes and not value:
+            raise InvalidArgument(field, f"is needed, since the app has a key for {scheme}")
+    return replace(
+        wanted,
+        bundle_blake2b=wanted.bundle_blake2b if Scheme.MINISIGN in schemes else b"",
+        codepush_sha256=wanted.codepush_sha256 if Scheme.CODEPUSH_V1 in schemes else b"",
+    )

@@ -100,6 +100,8 @@ class ReleaseContent(_message.Message):
     SOURCE_COMMIT_FIELD_NUMBER: _builtins.int
     SIGNED_AT_FIELD_NUMBER: _builtins.int
     LOG_ORIGIN_FIELD_NUMBER: _builtins.int
+    BUNDLE_BLAKE2B_FIELD_NUMBER: _builtins.int
+    CODEPUSH_SHA256_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     version: _builtins.str
     counter: _builtins.int
@@ -110,6 +112,10 @@ class ReleaseContent(_message.Message):
     signed_at: _builtins.int
     """Seconds since 1970, UTC."""
     log_origin: _builtins.str
+    bundle_blake2b: _builtins.bytes
+    """64 bytes, or empty."""
+    codepush_sha256: _builtins.bytes
+    """32 bytes, or empty."""
     @_builtins.property
     def native_ranges(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NativeRange]: ...
     def __init__(
@@ -125,10 +131,12 @@ class ReleaseContent(_message.Message):
         source_commit: _builtins.str = ...,
         signed_at: _builtins.int = ...,
         log_origin: _builtins.str = ...,
+        bundle_blake2b: _builtins.bytes = ...,
+        codepush_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "counter", b"counter", "log_origin", b"log_origin", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "signed_at", b"signed_at", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "bundle_blake2b", b"bundle_blake2b", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "codepush_sha256", b"codepush_sha256", "counter", b"counter", "log_origin", b"log_origin", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "signed_at", b"signed_at", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

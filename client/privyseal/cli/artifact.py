@@ -1,0 +1,81 @@
+"""`privyseal artifact`: what devices of other protocols want, from a bundle and its receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from privyseal.cli.common import PATH, F, Output, command
+from privyseal.cli.verify import verified
+
+commands = click.Group("artifact", help="Make what Capgo, CodePush and minisign devices want.")
+
+
+def _inputs(function: F) -> F:
+    """Add what every command here takes."""
+    settings: list[Callable[[F], F]] = [
+        click.option("--output-path", type=PATH, required=True),
+        click.option("--log-key", type=PATH, required=True, help="The log's vkey file."),
+        click.option("--public-key", type=PATH, required=True, help="The app's statement key."),
+        click.option("--receipt", type=PATH, required=True),
+        click.argument("bundle", type=PATH),
+    ]
+    for setting in settings:
+        function = setting(function)
+    return function
+
+
+@command(commands, "capgo")
+@_inputs
+def capgo(out: Output, bundle: Path, output_path: Path, **given: Path) -> None:
+    """Encrypt a bundle for Capgo; prints the checksum and the session key of the update.
+
+    Example: privyseal artifact capgo bundle.zip --receipt receipt.json
+    --public-key statement.pem --log-key log.vkey --output-path capgo.zip
+    """
+    from privyseal import devices
+
+    proven = verified(bundle, **given)
+    checksum, session_key = devices.capgo(bundle, proven, output_path)
+    out.done(
+        {"artifact": str(output_path), "checksum": checksum, "sessionKey": session_key},
+        f"wrote {output_path}",
+        f"checksum     {checksum}",
+        f"session_key  {session_key}",
+    )
+
+
+@command(commands, "codepush")
+@_inputs
+def codepush(out: Output, bundle: Path, output_path: Path, **given: Path) -> None:
+    """Make the zip that react-native-code-push verifies.
+
+    Example: privyseal artifact codepush bundle.zip --receipt receipt.json
+    --public-key statement.pem --log-key log.vkey --output-path codepush.zip
+    """
+    from privyseal import devices
+
+    proven = verified(bundle, **given)
+    devices.codepush(bundle, proven, output_path)
+    package_hash = proven.statement.codepush_sha256.hex()
+    out.done(
+        {"artifact": str(output_path), "packageHash": package_hash},
+        f"wrote {output_path}",
+        f"package_hash  {package_hash}",
+    )
+
+
+@command(commands, "minisign")
+@_inputs
+def minisign(out: Output, bundle: Path, output_path: Path, **given: Path) -> None:
+    """Write the .minisig file of a bundle, which minisign and Tauri verify.
+
+    Example: privyseal artifact minisign bundle.zip --receipt receipt.json
+    --public-key statement.pem --log-key log.vkey --output-path bundle.zip.minisig
+    """
+    from privyseal import devices
+
+    devices.minisign(verified(bundle, **given), output_path)
+    out.done({"signature": str(output_path)}, f"wrote {output_path}")
