@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import uuid
 import zipfile
@@ -101,7 +102,6 @@ def test_capgos_own_client_decrypts_the_artifact_and_takes_its_checksum(
 
 
 def offline(home):
-    import os
 
     return {
         "PATH": os.environ["PATH"],
@@ -196,3 +196,42 @@ def test_a_scheme_that_the_app_has_no_key_for_is_named(daemon, www, tmp_path):
         assert result.code == 4
         assert "receipt has no signature for" in result.err
         assert not (tmp_path / "out").exists()
+
+
+def test_securesystemslib_verifies_the_statement(signed):
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+
+    folder, app = signed
+    receipt = (folder / "receipt.json").read_text()
+    envelope = Envelope.from_dict(json.loads(receipt)["statement"])
+    key_id = f"apps/{app}/keys/statement-v1/versions/1"
+    public = load_pem_public_key((folder / "statement.pem").read_bytes())
+    key = SSlibKey.from_crypto(public, keyid=key_id)
+
+    assert set(envelope.verify([key], 1)) == {key_id}
+    assert json.loads(envelope.payload)["predicate"]["app"] == app
+    payload = base64.b64encode(b"{}").decode()
+    changed = Envelope.from_dict({**json.loads(receipt)["statement"], "payload": payload})
+    with pytest.raises(VerificationError):
+        changed.verify([key], 1)
+
+
+def test_another_implementation_of_fips_204_verifies_the_second_signature(signed):
+    from dilithium_py.ml_dsa import ML_DSA_65
+
+    folder, _ = signed
+    value = json.loads((folder / "receipt.json").read_text())["statement"]
+    second = next(s for s in value["signatures"] if "ml-dsa" in s["keyid"])
+    der = base64.b64decode(
+        "".join((folder / "statement-ml-dsa-v1.pub").read_text().split("\n")[1:-2])
+    )
+    raw, signature = der[-1952:], base64.b64decode(second["sig"])
+    kind, payload = value["payloadType"].encode(), base64.b64decode(value["payload"])
+    message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+    assert len(signature) == 3309
+    assert ML_DSA_65.verify(raw, message, signature)
+    assert not ML_DSA_65.verify(raw, message + b"x", signature)
