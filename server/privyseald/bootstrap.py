@@ -33,6 +33,7 @@ from privyseal.v1 import (
     signing_service_pb2,
     signing_service_pb2_grpc,
 )
+from privyseal.verify.importing import import_key_text
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.note import Checkpoint, format_note
 from prometheus_client import start_http_server
@@ -195,6 +196,7 @@ class Daemon:
         self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
         self._releases = Releases(store, access, clock, self.verifier)
         self._audit = Audit(store, access)
+        self._import_note = ""
         self._servers: list[grpc.aio.Server] = []
         self._gateway: uvicorn.Server | None = None
         self._gateway_task: asyncio.Task[None] | None = None
@@ -212,6 +214,7 @@ class Daemon:
         await self.keyholder.start()
         try:
             await asyncio.to_thread(self.log_keyholder.start)
+            self._import_note = await asyncio.to_thread(self._sign_import_key)
         except (OSError, ValueError):
             raise Unavailable("the log's keyholder could not start", reason="LOG_DOWN") from None
         head = (await self.store.read(lambda view: view.log.head())).note
@@ -276,11 +279,19 @@ class Daemon:
             checkpoint.text(), checkpoint.origin, self.verifier.public_key, signature
         )
 
+    def _sign_import_key(self) -> str:
+        origin = self._settings.log_origin
+        public_key, signature = self.log_keyholder.sign_import_key(origin)
+        text = import_key_text(origin, public_key)
+        return format_note(text, origin, self.verifier.public_key, signature)
+
     def _add_services(self, server: grpc.aio.Server) -> None:
         gate, keys, signing = self._gate, self._keys, self._signing
         releases, audit = self._releases, self._audit
         app_service_pb2_grpc.add_AppServiceServicer_to_server(AppServicer(gate, keys), server)
-        key_service_pb2_grpc.add_KeyServiceServicer_to_server(KeyServicer(gate, keys), server)
+        key_service_pb2_grpc.add_KeyServiceServicer_to_server(
+            KeyServicer(gate, keys, self._import_note), server
+        )
         signing_service_pb2_grpc.add_SigningServiceServicer_to_server(
             SigningServicer(gate, signing), server
         )

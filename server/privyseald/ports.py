@@ -42,6 +42,22 @@ class Keyholder(Protocol):
         """Make or take a key pair. Raises Unavailable, FailedPrecondition."""
         ...
 
+    async def import_key(
+        self, identity: KeyIdentity, sealed: bytes, *, token: bool
+    ) -> GeneratedKey:
+        """Take the private key of the public key that an identity names.
+
+        Args:
+            identity: What it becomes.
+            sealed: The private key; see `privyseal.verify.importing`.
+            token: Whether it goes into the token.
+
+        Raises:
+            FailedPrecondition: If it does not open, or is another key.
+            Unavailable: If the keyholder cannot answer now.
+        """
+        ...
+
     async def sign_release(
         self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
     ) -> tuple[bytes, list[bytes]]:

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from privyseal.verify import schemes
 from privyseal.verify.errors import VerificationError
-from privyseal.verify.keys import load_public_key
+from privyseal.verify.importing import ImportTarget, seal
+from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
-from privyseald.keyholder.keystore import verify_message, verify_rsa_digest
+from privyseald.keyholder.keystore import SoftwareKeystore, verify_message, verify_rsa_digest
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
@@ -218,3 +221,71 @@ def test_a_token_key_needs_a_token(tmp_path):
             await pool.stop()
 
     asyncio.run(scenario())
+
+
+PEM_ENCODING = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8)
+
+
+def existing(algorithm):
+    """Return a private key as PKCS #8 DER, and its public key."""
+    if algorithm.rsa_bits:
+        key = rsa.generate_private_key(65537, algorithm.rsa_bits)
+    elif algorithm is Algorithm.P256:
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        key = ed25519.Ed25519PrivateKey.generate()
+    return key.private_bytes(*PEM_ENCODING, serialization.NoEncryption()), key.public_key()
+
+
+def target_of(named):
+    return ImportTarget(
+        named.app, named.key, named.scheme, named.algorithm, named.public_key_sha256
+    )
+
+
+@pytest.mark.parametrize("algorithm", STATEMENT_ALGORITHMS)
+def test_an_existing_key_is_imported_and_signs(keyholder, algorithm):
+    pkcs8, public = existing(algorithm)
+    named = replace(
+        identity(Scheme.STATEMENT_V1, algorithm), public_key_sha256=public_key_sha256(public)
+    )
+    other_pkcs8, _ = existing(algorithm)
+
+    async def scenario(pool, place):
+        import_key = SoftwareKeystore(pool._kek_file.read_bytes()).import_key
+        open_key = import_key.public_key().public_bytes_raw()
+
+        def take(named, sealed):
+            return pool.import_key(named, sealed, token=place.token)
+
+        sealed = seal(pkcs8, target_of(named), open_key)
+        assert pkcs8[-24:] not in sealed
+        bad = {
+            "for another app": (replace(named, app="b"), sealed),
+            "for another key": (replace(named, key="other"), sealed),
+            "for another digest": (replace(named, public_key_sha256=b"x" * 32), sealed),
+            "changed": (named, sealed[:-1] + bytes([sealed[-1] ^ 1])),
+            "nothing": (named, b""),
+            "another private key": (named, seal(other_pkcs8, target_of(named), open_key)),
+            "no private key": (named, seal(b"hello" * 20, target_of(named), open_key)),
+            "for another keyholder": (
+                named,
+                seal(
+                    pkcs8,
+                    target_of(named),
+                    SoftwareKeystore(os.urandom(32)).import_key.public_key().public_bytes_raw(),
+                ),
+            ),
+        }
+        wrong = replace(named, algorithm=next(a for a in STATEMENT_ALGORITHMS if a != algorithm))
+        bad["another algorithm"] = (wrong, seal(pkcs8, target_of(wrong), open_key))
+        for name, arguments in bad.items():
+            with pytest.raises(DomainError):
+                assert not await take(*arguments), name
+        made = await take(named, sealed)
+        assert made.protection["origin"] == "imported"
+        return made, *await pool.sign_release(STATEMENT, made.wrapped, [])
+
+    made, payload, (signature,) = keyholder(scenario)
+    verify_message(public, signature, pae(PAYLOAD_TYPE, payload))
+    assert made.wrapped.identity == named

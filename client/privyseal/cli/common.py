@@ -22,6 +22,8 @@ ROLES = [
     *("admin", "security-officer", "signer", "releaser", "auditor", "approver", "responder"),
 ]
 
+SCHEMES = ["capawesome-v1", "capgo-v2", "codepush-v1", "minisign", "statement-ml-dsa-v1"]
+
 
 class Output:
     """Prints for people, or JSON with --json."""
@@ -100,6 +102,11 @@ def role_name(number: Any) -> str:
     from privyseal.v1 import types_pb2
 
     return types_pb2.Role.Name(number).removeprefix("ROLE_").lower().replace("_", "-")
+
+
+def enum_name(prefix: str, value: str) -> str:
+    """Return the name that a value of an enum has in the protocol."""
+    return f"{prefix}_{value.upper().replace('-', '_')}"
 
 
 def read_text(path: Path, what: str) -> str:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, Output, command, connect
+from privyseal.cli.common import (
+    APP,
+    PATH,
+    SCHEMES,
+    Output,
+    command,
+    connect,
+    enum_name,
+    read_text,
+)
 
 commands = click.Group("key", help="Keys and their versions.")
 
@@ -72,6 +82,69 @@ def show(out: Output, name: str) -> None:
     lines = [f"{label:<18} {values[label]}" for label in ("name", "state", "publicKeySha256")]
     lines += [f"{label:<18} {text}" for label, text in sorted(protection.items())]
     out.done(values, *lines, found.public_key.rstrip())
+
+
+@command(commands, "import")
+@APP
+@click.option("--private-key", type=PATH, required=True, help="A PEM file; - for standard input.")
+@click.option("--scheme", type=click.Choice(SCHEMES), default="capawesome-v1", show_default=True)
+@click.option("--passphrase-file", type=PATH, default=None, help="If it is encrypted; else asked.")
+@click.option("--log-key", type=PATH, required=True, help="The log's vkey file.")
+@click.option("--in-token", is_flag=True, help="Put it into the daemon's HSM.")
+def import_key(
+    out: Output,
+    *,
+    app_id: str,
+    private_key: Path,
+    passphrase_file: Path | None,
+    log_key: Path,
+    **where: Any,
+) -> None:
+    """Hand an existing private key to the daemon; installs in the field keep trusting it.
+
+    It is sealed here for the keyholder, and no request, log or disk holds it in clear. The
+    log's key vouches for the keyholder. Others must consent: the refusal says how to ask them.
+
+    Example: privyseal key import --app-id 042a1261 --private-key ionic_cloud_private.pem
+    --log-key log.vkey
+    """
+    from privyseal import private_key as reader
+    from privyseal.v1 import key_service_pb2 as pb
+    from privyseal.v1 import types_pb2
+    from privyseal.verify.importing import ImportTarget, open_import_key, seal
+    from privyseal.verify.note import NoteVerifier
+
+    def passphrase() -> str:
+        if passphrase_file is not None:
+            return read_text(passphrase_file, "passphrase").rstrip("\r\n")
+        return str(click.prompt("Passphrase", hide_input=True, err=True))
+
+    key = reader.load(read_text(private_key, "private key").encode(), passphrase)
+    scheme = where["scheme"]
+    verifier = NoteVerifier.parse(read_text(log_key, "log key"))
+    with connect() as to:
+        note = to.call(to.keys.GetImportKey, pb.GetImportKeyRequest()).note
+        target = ImportTarget(app_id, scheme, scheme, key.algorithm, key.public_key_sha256)
+        sealed = seal(key.pkcs8, target, open_import_key(note, verifier))
+        request = pb.ImportKeyRequest(
+            parent=f"apps/{app_id}",
+            scheme=types_pb2.Scheme.Value(enum_name("SCHEME", scheme)),
+            algorithm=types_pb2.Algorithm.Value(enum_name("ALGORITHM", key.algorithm)),
+            public_key_sha256=key.public_key_sha256,
+            sealed_private_key=sealed,
+            in_token=where["in_token"],
+        )
+        made = to.call(to.keys.ImportKey, request).key
+    out.done(
+        {
+            "status": "ok",
+            "keyVersion": made.primary,
+            "publicKeySha256": key.public_key_sha256.hex(),
+        },
+        f"imported {made.primary}",
+        f"public key sha256 {key.public_key_sha256.hex()}",
+        "now remove the private key from where it was: CI's secrets, files, backups",
+    )
 
 
 @command(commands, "suspend")

@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, PATH, F, Output, command, connect, time_text
+from privyseal.cli.common import (
+    APP,
+    PATH,
+    SCHEMES,
+    F,
+    Output,
+    command,
+    connect,
+    enum_name,
+    time_text,
+)
 
 commands = click.Group("live-update", help="Bundle, upload and register live updates.")
 BUILD = click.option("--build-dir", type=PATH, required=True, help="The web build.")
@@ -21,7 +31,6 @@ COMMIT = (
 TYPE = click.option(
     "--artifact-type", type=click.Choice(["zip", "manifest"]), default="zip", show_default=True
 )
-SCHEMES = ["capawesome-v1", "capgo-v2", "codepush-v1", "minisign", "statement-ml-dsa-v1"]
 VERSION = click.option("--version", "version", default="", help="The release's version.")
 RANGES = tuple(
     click.option(f"--{platform}-{bound}", default="", help=f"{text} on {platform}.")
@@ -93,12 +102,11 @@ def generate_signing_key(
     with connect() as to:
         request = pb.CreateKeyRequest(
             parent=f"apps/{app_id}",
-            scheme=types_pb2.Scheme.Value("SCHEME_" + scheme.upper().replace("-", "_")),
+            scheme=types_pb2.Scheme.Value(enum_name("SCHEME", scheme)),
             **place,
         )
         if algorithm:
-            name = "ALGORITHM_" + algorithm.upper().replace("-", "_")
-            request.algorithm = types_pb2.Algorithm.Value(name)
+            request.algorithm = types_pb2.Algorithm.Value(enum_name("ALGORITHM", algorithm))
         key = to.call(to.keys.CreateKey, request).key
     text = public_key_text(scheme, load_public_key(key.versions[0].public_key.encode()))
     _write(public, text.encode())

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/key_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xa7\x01\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12*\n\x08versions\x18\x04 \x03(\x0b\x32\x18.privyseal.v1.KeyVersion\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x02\n\nKeyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.privyseal.v1.KeyVersionState\x12\x12\n\npublic_key\x18\x04 \x01(\t\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\nprotection\x18\x07 \x03(\x0b\x32(.privyseal.v1.KeyVersion.ProtectionEntry\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x01\n\x10\x43reateKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\x12\x11\n\ttoken_uri\x18\x15 \x01(\t\"3\n\x11\x43reateKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"!\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"3\n\x10ListKeysResponse\x12\x1f\n\x04keys\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.Key\"L\n\x18SuspendKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19SuspendKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"L\n\x18\x44\x65stroyKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19\x44\x65stroyKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"K\n\x17ResumeKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x18ResumeKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion2\x99\x04\n\nKeyService\x12L\n\tCreateKey\x12\x1e.privyseal.v1.CreateKeyRequest\x1a\x1f.privyseal.v1.CreateKeyResponse\x12\x43\n\x06GetKey\x12\x1b.privyseal.v1.GetKeyRequest\x1a\x1c.privyseal.v1.GetKeyResponse\x12I\n\x08ListKeys\x12\x1d.privyseal.v1.ListKeysRequest\x1a\x1e.privyseal.v1.ListKeysResponse\x12\x64\n\x11SuspendKeyVersion\x12&.privyseal.v1.SuspendKeyVersionRequest\x1a\'.privyseal.v1.SuspendKeyVersionResponse\x12\x61\n\x10ResumeKeyVersion\x12%.privyseal.v1.ResumeKeyVersionRequest\x1a&.privyseal.v1.ResumeKeyVersionResponse\x12\x64\n\x11\x44\x65stroyKeyVersion\x12&.privyseal.v1.DestroyKeyVersionRequest\x1a\'.privyseal.v1.DestroyKeyVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/key_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xa7\x01\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12*\n\x08versions\x18\x04 \x03(\x0b\x32\x18.privyseal.v1.KeyVersion\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x02\n\nKeyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.privyseal.v1.KeyVersionState\x12\x12\n\npublic_key\x18\x04 \x01(\t\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\nprotection\x18\x07 \x03(\x0b\x32(.privyseal.v1.KeyVersion.ProtectionEntry\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x01\n\x10\x43reateKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\x12\x11\n\ttoken_uri\x18\x15 \x01(\t\"3\n\x11\x43reateKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x15\n\x13GetImportKeyRequest\"$\n\x14GetImportKeyResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\"\xe1\x01\n\x10ImportKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12\x1a\n\x12sealed_private_key\x18\x06 \x01(\x0c\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\"3\n\x11ImportKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"!\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"3\n\x10ListKeysResponse\x12\x1f\n\x04keys\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.Key\"L\n\x18SuspendKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19SuspendKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"L\n\x18\x44\x65stroyKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19\x44\x65stroyKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"K\n\x17ResumeKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x18ResumeKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion2\xbe\x05\n\nKeyService\x12L\n\tCreateKey\x12\x1e.privyseal.v1.CreateKeyRequest\x1a\x1f.privyseal.v1.CreateKeyResponse\x12U\n\x0cGetImportKey\x12!.privyseal.v1.GetImportKeyRequest\x1a\".privyseal.v1.GetImportKeyResponse\x12L\n\tImportKey\x12\x1e.privyseal.v1.ImportKeyRequest\x1a\x1f.privyseal.v1.ImportKeyResponse\x12\x43\n\x06GetKey\x12\x1b.privyseal.v1.GetKeyRequest\x1a\x1c.privyseal.v1.GetKeyResponse\x12I\n\x08ListKeys\x12\x1d.privyseal.v1.ListKeysRequest\x1a\x1e.privyseal.v1.ListKeysResponse\x12\x64\n\x11SuspendKeyVersion\x12&.privyseal.v1.SuspendKeyVersionRequest\x1a\'.privyseal.v1.SuspendKeyVersionResponse\x12\x61\n\x10ResumeKeyVersion\x12%.privyseal.v1.ResumeKeyVersionRequest\x1a&.privyseal.v1.ResumeKeyVersionResponse\x12\x64\n\x11\x44\x65stroyKeyVersion\x12&.privyseal.v1.DestroyKeyVersionRequest\x1a\'.privyseal.v1.DestroyKeyVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,26 +45,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEKEYREQUEST']._serialized_end=795
   _globals['_CREATEKEYRESPONSE']._serialized_start=797
   _globals['_CREATEKEYRESPONSE']._serialized_end=848
-  _globals['_GETKEYREQUEST']._serialized_start=850
-  _globals['_GETKEYREQUEST']._serialized_end=879
-  _globals['_GETKEYRESPONSE']._serialized_start=881
-  _globals['_GETKEYRESPONSE']._serialized_end=929
-  _globals['_LISTKEYSREQUEST']._serialized_start=931
-  _globals['_LISTKEYSREQUEST']._serialized_end=964
-  _globals['_LISTKEYSRESPONSE']._serialized_start=966
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1017
-  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_start=1019
-  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_end=1095
-  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_start=1097
-  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_end=1171
-  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_start=1173
-  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_end=1249
-  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_start=1251
-  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_end=1325
-  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_start=1327
-  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_end=1402
-  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_start=1404
-  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_end=1477
-  _globals['_KEYSERVICE']._serialized_start=1480
-  _globals['_KEYSERVICE']._serialized_end=2017
+  _globals['_GETIMPORTKEYREQUEST']._serialized_start=850
+  _globals['_GETIMPORTKEYREQUEST']._serialized_end=871
+  _globals['_GETIMPORTKEYRESPONSE']._serialized_start=873
+  _globals['_GETIMPORTKEYRESPONSE']._serialized_end=909
+  _globals['_IMPORTKEYREQUEST']._serialized_start=912
+  _globals['_IMPORTKEYREQUEST']._serialized_end=1137
+  _globals['_IMPORTKEYRESPONSE']._serialized_start=1139
+  _globals['_IMPORTKEYRESPONSE']._serialized_end=1190
+  _globals['_GETKEYREQUEST']._serialized_start=1192
+  _globals['_GETKEYREQUEST']._serialized_end=1221
+  _globals['_GETKEYRESPONSE']._serialized_start=1223
+  _globals['_GETKEYRESPONSE']._serialized_end=1271
+  _globals['_LISTKEYSREQUEST']._serialized_start=1273
+  _globals['_LISTKEYSREQUEST']._serialized_end=1306
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1308
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1359
+  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_start=1361
+  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_end=1437
+  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_start=1439
+  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_end=1513
+  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_start=1515
+  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_end=1591
+  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_start=1593
+  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_end=1667
+  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_start=1669
+  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_end=1744
+  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_start=1746
+  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_end=1819
+  _globals['_KEYSERVICE']._serialized_start=1822
+  _globals['_KEYSERVICE']._serialized_end=2524
 # @@protoc_insertion_point(module_scope)

@@ -191,6 +191,114 @@ class CreateKeyResponse(_message.Message):
 Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
 
 @_typing.final
+class GetImportKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImportKeyRequest: _TypeAlias = GetImportKeyRequest  # noqa: Y015
+
+@_typing.final
+class GetImportKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: _builtins.int
+    note: _builtins.str
+    """A signed note (C2SP signed-note) by the log's key, whose text is: the line
+    "privyseal import key v1", the log's name, and the X25519 public key (32
+    bytes) in base64.
+    """
+    def __init__(
+        self,
+        *,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImportKeyResponse: _TypeAlias = GetImportKeyResponse  # noqa: Y015
+
+@_typing.final
+class ImportKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SCHEME_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_SHA256_FIELD_NUMBER: _builtins.int
+    SEALED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IN_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """apps/{app}"""
+    key_id: _builtins.str
+    """The id; the scheme's name if empty."""
+    scheme: _types_pb2.Scheme.ValueType
+    algorithm: _types_pb2.Algorithm.ValueType
+    """What the private key is."""
+    public_key_sha256: _builtins.bytes
+    """SHA-256 of the public key's SubjectPublicKeyInfo DER, 32 bytes."""
+    sealed_private_key: _builtins.bytes
+    """The private key, PKCS #8 DER, under HPKE (RFC 9180): base mode, DHKEM(X25519,
+    HKDF-SHA256), HKDF-SHA256, AES-256-GCM; encapsulated key, then ciphertext.
+    `info` is the canonical JSON (RFC 8785) of an object with the members purpose
+    ("privyseal import key v1"), app, key, scheme, algorithm, publicKeySha256.
+    """
+    request_id: _builtins.str
+    in_token: _builtins.bool
+    """Put it into the daemon's PKCS #11 token rather than in software."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        scheme: _types_pb2.Scheme.ValueType = ...,
+        algorithm: _types_pb2.Algorithm.ValueType = ...,
+        public_key_sha256: _builtins.bytes = ...,
+        sealed_private_key: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
+        in_token: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "in_token", b"in_token", "key_id", b"key_id", "parent", b"parent", "public_key_sha256", b"public_key_sha256", "request_id", b"request_id", "scheme", b"scheme", "sealed_private_key", b"sealed_private_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeyRequest: _TypeAlias = ImportKeyRequest  # noqa: Y015
+
+@_typing.final
+class ImportKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___Key: ...
+    def __init__(
+        self,
+        *,
+        key: Global___Key | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeyResponse: _TypeAlias = ImportKeyResponse  # noqa: Y015
+
+@_typing.final
 class GetKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -42,6 +42,16 @@ class KeyServiceStub:
                 request_serializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyResponse.FromString,
                 _registered_method=True)
+        self.GetImportKey = channel.unary_unary(
+                '/privyseal.v1.KeyService/GetImportKey',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.GetImportKeyRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.GetImportKeyResponse.FromString,
+                _registered_method=True)
+        self.ImportKey = channel.unary_unary(
+                '/privyseal.v1.KeyService/ImportKey',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.ImportKeyRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.ImportKeyResponse.FromString,
+                _registered_method=True)
         self.GetKey = channel.unary_unary(
                 '/privyseal.v1.KeyService/GetKey',
                 request_serializer=privyseal_dot_v1_dot_key__service__pb2.GetKeyRequest.SerializeToString,
@@ -79,6 +89,25 @@ class KeyServiceServicer:
         """Creates a key and its first version, ACTIVE and primary.
         Returns NOT_FOUND if the app is missing, ALREADY_EXISTS if the app has a key
         of that id or of that scheme.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImportKey(self, request, context):
+        """Returns the public key that private keys are sealed for before ImportKey.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportKey(self, request, context):
+        """Creates a key of a private key that exists, ACTIVE and primary. The private
+        key is sealed by the client, and opened by the keyholder alone.
+        Needs the consent of others (ApprovalService) for the key's name and digest.
+        Returns INVALID_ARGUMENT if the scheme cannot use the algorithm,
+        FAILED_PRECONDITION if the private key does not open, is of another algorithm
+        or has another public key than the one named, and what CreateKey returns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +161,16 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.CreateKey,
                     request_deserializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyResponse.SerializeToString,
+            ),
+            'GetImportKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImportKey,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.GetImportKeyRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.GetImportKeyResponse.SerializeToString,
+            ),
+            'ImportKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportKey,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.ImportKeyRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.ImportKeyResponse.SerializeToString,
             ),
             'GetKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKey,
@@ -189,6 +228,60 @@ class KeyService:
             '/privyseal.v1.KeyService/CreateKey',
             privyseal_dot_v1_dot_key__service__pb2.CreateKeyRequest.SerializeToString,
             privyseal_dot_v1_dot_key__service__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImportKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/GetImportKey',
+            privyseal_dot_v1_dot_key__service__pb2.GetImportKeyRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.GetImportKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/ImportKey',
+            privyseal_dot_v1_dot_key__service__pb2.ImportKeyRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.ImportKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,18 +12,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pkcs11
 from asn1crypto.core import OctetString
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.exceptions import (
@@ -35,18 +34,22 @@ from pkcs11.exceptions import (
     PKCS11Error,
 )
 from pkcs11.util.ec import encode_named_curve_parameters
+from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
 from privyseal.verify.keys import PublicKey, spki_der
 
 from privyseald.keyholder.keystore import (
     BARE_LENGTHS,
     TOKEN,
     KeyUnusableError,
+    PrivateKey,
     SoftwareKeystore,
+    load_private_key,
     verify_message,
     verify_rsa_bare,
     verify_rsa_digest,
 )
 from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
+from privyseald.keyholder.token_uri import TokenUri
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
 
 # RFC 8017 section 9.2, note 1: what stands before a SHA-256 digest. A token signs a bare
@@ -56,56 +59,17 @@ _ED25519_OID = "1.3.101.112"
 _ID_BYTES = 16
 _FRESH = 2.0
 """Seconds for which a session surely shows what is in its token."""
+_PRIVATE_TEMPLATE = {
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    Attribute.PRIVATE: True,
+    Attribute.SIGN: True,
+    Attribute.DECRYPT: False,
+    Attribute.UNWRAP: False,
+    Attribute.DERIVE: False,
+}
+"""A key that signs, and does nothing else."""
 _ASSERTED = ("SENSITIVE", "EXTRACTABLE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL")
-
-
-@dataclass(frozen=True)
-class TokenUri:
-    """The address of a key in a token (RFC 7512): token, serial, object, id."""
-
-    token: str = ""
-    serial: str = ""
-    label: str = ""
-    id: bytes = b""
-
-    def __str__(self) -> str:
-        parts = [
-            f"{name}={quote_from_bytes(value, safe='')}"
-            for name, value in (
-                ("token", self.token.encode()),
-                ("serial", self.serial.encode()),
-                ("object", self.label.encode()),
-            )
-            if value
-        ]
-        if self.id:
-            parts.append("id=" + "".join(f"%{byte:02x}" for byte in self.id))
-        return "pkcs11:" + ";".join([*parts, "type=private"])
-
-    @classmethod
-    def parse(cls, text: str) -> TokenUri:
-        """Return the address in a URI. Raises ValueError."""
-        if not text.startswith("pkcs11:") or len(text) > 1024:
-            raise ValueError("must begin with pkcs11:")
-        path, _, query = text[7:].partition("?")
-        if query:
-            raise ValueError("must not have a query; module and PIN are settings")
-        found: dict[str, bytes] = {}
-        for part in filter(None, path.split(";")):
-            name, equals, value = part.partition("=")
-            if not equals or name in found or re.search(r"%(?![0-9A-Fa-f]{2})", value):
-                raise ValueError("is malformed")
-            found[name] = unquote_to_bytes(value)
-        if unknown := set(found) - {"token", "serial", "object", "id", "type"}:
-            raise ValueError(f"has {', '.join(sorted(unknown))}, which is not supported")
-        if found.get("type", b"private") != b"private" or not {"object", "id"} & set(found):
-            raise ValueError("must name a private key by object or id")
-        return cls(
-            token=found.get("token", b"").decode(),
-            serial=found.get("serial", b"").decode(),
-            label=found.get("object", b"").decode(),
-            id=found.get("id", b""),
-        )
 
 
 class HsmKey:
@@ -212,20 +176,11 @@ class HsmKeystore:
         if identity.algorithm is Algorithm.ML_DSA_65:
             raise KeyUnusableError("keys of ml-dsa-65 are in software only")
         key_id = secrets.token_bytes(_ID_BYTES)
-        private_template = {
-            Attribute.SENSITIVE: True,
-            Attribute.EXTRACTABLE: False,
-            Attribute.PRIVATE: True,
-            Attribute.SIGN: True,
-            Attribute.DECRYPT: False,
-            Attribute.UNWRAP: False,
-            Attribute.DERIVE: False,
-        }
         options: dict[str, Any] = {
             "id": key_id,
             "label": identity.name,
             "store": True,
-            "private_template": private_template,
+            "private_template": _PRIVATE_TEMPLATE,
         }
         with _token_errors():
             session = self._require()
@@ -263,6 +218,19 @@ class HsmKeystore:
         return self._adopt(
             identity, replace(wanted, token=here.token, serial=here.serial), generated=False
         )
+
+    def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
+        """Put a private key, PKCS #8 DER, into the token, from where it never comes back."""
+        private = load_private_key(identity, pkcs8)
+        key_id = secrets.token_bytes(_ID_BYTES)
+        common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: identity.name}
+        private_part, public_part = _token_objects(private)
+        with _token_errors():
+            session = self._require()
+            session.create_object({**private_part, **common, **_PRIVATE_TEMPLATE})
+            session.create_object({**public_part, **common, Attribute.VERIFY: True})
+        uri = replace(self._address(), label=identity.name, id=key_id)
+        return self._adopt(identity, uri, generated=False)
 
     def open(self, key: WrappedKey) -> HsmKey:
         """Return a key. Raises KeyUnusableError, HsmDownError."""
@@ -325,6 +293,40 @@ class HsmKeystore:
             )
             source = publics[0] if len(publics) == 1 else private
             return private, _public_key(source, private.key_type, algorithm)
+
+
+def _token_objects(private: PrivateKey) -> tuple[dict[Attribute, Any], dict[Attribute, Any]]:
+    """Return what makes a private key and its public key objects of a token."""
+    der, raw = serialization.Encoding.DER, serialization.Encoding.Raw
+    plain = serialization.NoEncryption()
+    if isinstance(private, rsa.RSAPrivateKey):
+        form = serialization.PrivateFormat.TraditionalOpenSSL
+        pkcs1 = serialization.PublicFormat.PKCS1
+        return (
+            decode_rsa_private_key(private.private_bytes(der, form, plain)),
+            decode_rsa_public_key(private.public_key().public_bytes(der, pkcs1)),
+        )
+    if isinstance(private, ec.EllipticCurvePrivateKey):
+        kind, curve = KeyType.EC, encode_named_curve_parameters("secp256r1")
+        value = private.private_numbers().private_value.to_bytes(32)
+        point = private.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+    elif isinstance(private, ed25519.Ed25519PrivateKey):
+        kind, curve = KeyType.EC_EDWARDS, encode_named_curve_parameters(_ED25519_OID)
+        value = private.private_bytes(raw, serialization.PrivateFormat.Raw, plain)
+        point = private.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
+    else:
+        raise KeyUnusableError("keys of ml-dsa-65 are in software only")
+    common = {Attribute.KEY_TYPE: kind, Attribute.EC_PARAMS: curve}
+    return (
+        {Attribute.CLASS: ObjectClass.PRIVATE_KEY, **common, Attribute.VALUE: value},
+        {
+            Attribute.CLASS: ObjectClass.PUBLIC_KEY,
+            **common,
+            Attribute.EC_POINT: OctetString(point).dump(),
+        },
+    )
 
 
 def _public_key(source: Any, kind: KeyType, algorithm: Algorithm) -> PublicKey:

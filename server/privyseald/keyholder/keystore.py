@@ -20,11 +20,21 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed25519,
+    mldsa,
+    padding,
+    rsa,
+    utils,
+    x25519,
+)
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from privyseal.verify.canonical import canonical
+from privyseal.verify.importing import TITLE
 from privyseal.verify.keys import PublicKey, spki_der
 
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
@@ -154,6 +164,9 @@ class SoftwareKeystore:
         if len(kek) != KEK_SIZE:
             raise ValueError("key-encryption key is not 32 bytes")
         self._kek = AESGCM(kek)
+        # The same in every keyholder of a daemon and its replicas, and kept nowhere.
+        seed = HKDF(hashes.SHA256(), 32, None, TITLE.encode()).derive(kek)
+        self.import_key = x25519.X25519PrivateKey.from_private_bytes(seed)
         self._kek_id = hashlib.sha256(b"privyseal kek id\n" + kek).digest()[:_KEK_ID]
         self._opened: OrderedDict[tuple[KeyIdentity, bytes], LoadedKey] = OrderedDict()
         self._capacity = capacity
@@ -169,6 +182,18 @@ class SoftwareKeystore:
             serialization.NoEncryption(),
         )
         return GeneratedKey(WrappedKey(named, self.seal(named, SOFTWARE, plain)), public)
+
+    def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
+        """Take a private key, PKCS #8 DER, for an identity that names its public key.
+
+        Raises:
+            KeyUnusableError: If it is not the key that the identity names.
+        """
+        private = load_private_key(identity, pkcs8)
+        wrapped = WrappedKey(identity, self.seal(identity, SOFTWARE, pkcs8))
+        self.open(wrapped)
+        public = spki_der(private.public_key())
+        return GeneratedKey(wrapped, public, {"backend": "software", "origin": "imported"})
 
     def open(self, key: WrappedKey) -> LoadedKey:
         """Return the private key, from memory if it was opened before.
@@ -229,25 +254,44 @@ class SoftwareKeystore:
             ) from error
 
     def _load(self, key: WrappedKey) -> LoadedKey:
-        identity = key.identity
-        try:
-            private = serialization.load_der_private_key(self.unseal(key, SOFTWARE), None)
-        except ValueError as error:
-            raise KeyUnusableError("wrapped key is no private key") from error
-        if not isinstance(
-            private,
-            rsa.RSAPrivateKey
-            | ec.EllipticCurvePrivateKey
-            | ed25519.Ed25519PrivateKey
-            | mldsa.MLDSA65PrivateKey,
-        ):
-            raise KeyUnusableError("key is of no known kind")
-        loaded = LoadedKey(private)
-        public = hashlib.sha256(spki_der(loaded.public)).digest()
-        if public != identity.public_key_sha256:
-            raise KeyUnusableError("private key does not belong to the public key on record")
+        loaded = LoadedKey(load_private_key(key.identity, self.unseal(key, SOFTWARE)))
         loaded.sign(b"privyseal keyholder self-test")
         return loaded
+
+
+def load_private_key(identity: KeyIdentity, pkcs8: bytes) -> PrivateKey:
+    """Return the private key that an identity names.
+
+    Raises:
+        KeyUnusableError: If it is malformed, of another algorithm, or has another public key.
+    """
+    try:
+        private = serialization.load_der_private_key(pkcs8, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyUnusableError("it is no private key") from error
+    if not isinstance(
+        private,
+        rsa.RSAPrivateKey
+        | ec.EllipticCurvePrivateKey
+        | ed25519.Ed25519PrivateKey
+        | mldsa.MLDSA65PrivateKey,
+    ):
+        raise KeyUnusableError("key is of no known kind")
+    if _algorithm(private) is not identity.algorithm:
+        raise KeyUnusableError(f"private key is not {identity.algorithm}")
+    if hashlib.sha256(spki_der(private.public_key())).digest() != identity.public_key_sha256:
+        raise KeyUnusableError("private key does not belong to the public key on record")
+    return private
+
+
+def _algorithm(private: PrivateKey) -> Algorithm | None:
+    if isinstance(private, rsa.RSAPrivateKey):
+        return next((a for a in Algorithm if a.rsa_bits == private.key_size), None)
+    if isinstance(private, ec.EllipticCurvePrivateKey):
+        return Algorithm.P256 if isinstance(private.curve, ec.SECP256R1) else None
+    if isinstance(private, mldsa.MLDSA65PrivateKey):
+        return Algorithm.ML_DSA_65
+    return Algorithm.ED25519
 
 
 def _new_private_key(algorithm: Algorithm) -> PrivateKey:

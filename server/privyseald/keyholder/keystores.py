@@ -79,6 +79,10 @@ class TokenKeystore(Protocol):
         """Take a key that is in the token already."""
         ...
 
+    def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
+        """Put a private key into the token."""
+        ...
+
     def open(self, key: WrappedKey) -> Signer:
         """Return a key."""
         ...

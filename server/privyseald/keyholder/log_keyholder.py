@@ -53,7 +53,22 @@ class LogKeyholder:
         call = pb.SignCheckpoint(
             key=self._key, origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root
         )
-        request = wire.frame(pb.Request(id=1, sign_checkpoint=call).SerializeToString())
+        asked = pb.Request(id=1, sign_checkpoint=call)
+        return self._answer(asked, "signed_checkpoint").signed_checkpoint.signature
+
+    def sign_import_key(self, origin: str) -> tuple[bytes, bytes]:
+        """Return the import key (32 bytes), and the signature over the text of its note.
+
+        Raises:
+            Unavailable: If the process cannot be started or does not answer.
+        """
+        call = pb.SignImportKey(key=self._key, origin=origin)
+        asked = pb.Request(id=1, sign_import_key=call)
+        signed = self._answer(asked, "signed_import_key").signed_import_key
+        return signed.public_key, signed.signature
+
+    def _answer(self, asked: pb.Request, wanted: str) -> pb.Response:
+        request = wire.frame(asked.SerializeToString())
         for _ in range(_TRIES):
             try:
                 response = self._ask(request)
@@ -61,10 +76,10 @@ class LogKeyholder:
                 self._log.warning("log keyholder failed", error=type(error).__name__)
                 self.stop()
                 continue
-            if response.WhichOneof("result") != "signed_checkpoint":
+            if response.WhichOneof("result") != wanted:
                 self._log.error("log keyholder refused", message=response.failure.message)
                 break
-            return response.signed_checkpoint.signature
+            return response
         raise Unavailable("the log cannot be signed now; try again", reason="LOG_DOWN")
 
     def start(self) -> None:

@@ -182,6 +182,16 @@ class KeyholderPool:
         made = (await self._call(request, token=place.token)).generated_key
         return GeneratedKey(wire.key_from_wire(made.key), made.public_key, dict(made.protection))
 
+    async def import_key(
+        self, identity: KeyIdentity, sealed: bytes, *, token: bool
+    ) -> GeneratedKey:
+        """Take a private key that was sealed for the keyholder."""
+        call = pb.ImportKey(
+            identity=wire.identity_to_wire(identity), sealed_private_key=sealed, token=token
+        )
+        made = (await self._call(pb.Request(import_key=call), token=token)).generated_key
+        return GeneratedKey(wire.key_from_wire(made.key), made.public_key, dict(made.protection))
+
     async def sign_release(
         self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
     ) -> tuple[bytes, list[bytes]]:

@@ -14,18 +14,21 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.importing import ImportTarget, import_key_text, unseal
 from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import PAYLOAD_TYPE, pae
 
 from privyseald.keyholder import schemes, wire
 from privyseald.keyholder.confine import confine
-from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
+from privyseald.keyholder.keystore import KeyUnusableError, Signer, SoftwareKeystore
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.fields import MAX_BUNDLE
-from privyseald.model.schemes import ALGORITHMS, Algorithm, KeyIdentity, Scheme
+from privyseald.model.schemes import ALGORITHMS, Algorithm, GeneratedKey, KeyIdentity, Scheme
 
 LOG_APP = "_log"
 """The app that the log's own key belongs to; the underscore keeps callers from creating it."""
@@ -45,18 +48,21 @@ class Worker:
     def __init__(self, keystore: Keystores) -> None:
         self._keystore = keystore
         self.token_failed = False
+        self._calls: dict[str | None, Callable[[pb.Request], pb.Response]] = {
+            "sign_release": self._release,
+            "sign_checkpoint": self._checkpoint,
+            "generate_key": self._generate,
+            "import_key": self._import,
+            "sign_import_key": self._import_key,
+        }
 
     def answer(self, request: pb.Request) -> pb.Response:
         """Return the response to a request; never raises, never tells of key material."""
-        kind = request.WhichOneof("call")
         try:
-            if kind == "sign_release":
-                return pb.Response(id=request.id, signed_release=self._release(request))
-            if kind == "sign_checkpoint":
-                return pb.Response(id=request.id, signed_checkpoint=self._checkpoint(request))
-            if kind == "generate_key":
-                return pb.Response(id=request.id, generated_key=self._generate(request))
-            raise RefusedError("unknown call")
+            answer = self._calls.get(request.WhichOneof("call"))
+            if answer is None:
+                raise RefusedError("unknown call")
+            response = answer(request)
         except RefusedError as error:
             failure = pb.Failure(kind=pb.Failure.KIND_REFUSED, message=str(error))
         except KeyUnusableError as error:
@@ -68,9 +74,12 @@ class Worker:
             failure = pb.Failure(kind=pb.Failure.KIND_TOKEN_DOWN, message=str(error))
         except Exception as error:  # noqa: BLE001 - a traceback could show what must not be seen
             failure = pb.Failure(kind=pb.Failure.KIND_INTERNAL, message=type(error).__name__)
+        else:
+            response.id = request.id
+            return response
         return pb.Response(id=request.id, failure=failure)
 
-    def _generate(self, request: pb.Request) -> pb.GeneratedKey:
+    def _generate(self, request: pb.Request) -> pb.Response:
         identity = wire.identity_from_wire(request.generate_key.identity)
         if identity.algorithm not in ALGORITHMS[identity.scheme]:
             raise RefusedError("scheme cannot use this algorithm")
@@ -81,13 +90,46 @@ class Worker:
             made = self._keystore.token().generate(identity)
         else:
             made = self._keystore.software.generate(identity)
-        return pb.GeneratedKey(
-            key=wire.key_to_wire(made.wrapped),
-            public_key=made.public_key,
-            protection=made.protection,
-        )
+        return _made(made)
 
-    def _release(self, request: pb.Request) -> pb.SignedRelease:
+    def _import(self, request: pb.Request) -> pb.Response:
+        call = request.import_key
+        identity = wire.identity_from_wire(call.identity)
+        if identity.algorithm not in ALGORITHMS[identity.scheme] or identity.app == LOG_APP:
+            raise RefusedError("scheme cannot use this algorithm")
+        target = ImportTarget(
+            identity.app,
+            identity.key,
+            identity.scheme,
+            identity.algorithm,
+            identity.public_key_sha256,
+        )
+        software = self._keystore.software
+        try:
+            pkcs8 = unseal(call.sealed_private_key, target, software.import_key)
+        except VerificationError as error:
+            raise KeyUnusableError(str(error)) from None
+        store = self._keystore.token() if call.token else software
+        return _made(store.add(identity, pkcs8))
+
+    def _import_key(self, request: pb.Request) -> pb.Response:
+        call = request.sign_import_key
+        signer = self._log_signer(call.key, call.origin)
+        public = self._keystore.software.import_key.public_key().public_bytes_raw()
+        text = import_key_text(call.origin, public)
+        signed = pb.SignedImportKey(public_key=public, signature=signer.sign(text.encode()))
+        return pb.Response(signed_import_key=signed)
+
+    def _log_signer(self, message: pb.WrappedKey, origin: str) -> Signer:
+        key = wire.key_from_wire(message)
+        self._require(key.identity, Scheme.STATEMENT_V1, LOG_APP)
+        if key.identity.algorithm is not Algorithm.ED25519:
+            raise RefusedError("a log's key is Ed25519")
+        if not origin or "\n" in origin:
+            raise RefusedError("the log's name is malformed")
+        return self._keystore.open(key)
+
+    def _release(self, request: pb.Request) -> pb.Response:
         call = request.sign_release
         statement = wire.content_from_wire(call.content)
         if len(statement.bundle_sha256) != 32 or len(statement.manifest_sha256) != 32:
@@ -113,18 +155,16 @@ class Worker:
             self._require(key.identity, scheme, statement.app)
             loaded = self._keystore.open(key)
             signed.scheme_signatures.append(schemes.SIGN[scheme](loaded, statement, payload))
-        return signed
+        return pb.Response(signed_release=signed)
 
-    def _checkpoint(self, request: pb.Request) -> pb.SignedCheckpoint:
+    def _checkpoint(self, request: pb.Request) -> pb.Response:
         call = request.sign_checkpoint
-        key = wire.key_from_wire(call.key)
-        self._require(key.identity, Scheme.STATEMENT_V1, LOG_APP)
-        if key.identity.algorithm is not Algorithm.ED25519:
-            raise RefusedError("a log's key is Ed25519")
-        if len(call.root) != 32 or not call.origin or "\n" in call.origin:
+        signer = self._log_signer(call.key, call.origin)
+        if len(call.root) != 32:
             raise RefusedError("checkpoint is malformed")
         text = Checkpoint(call.origin, call.size, call.root).text()
-        return pb.SignedCheckpoint(signature=self._keystore.open(key).sign(text.encode()))
+        signed = pb.SignedCheckpoint(signature=signer.sign(text.encode()))
+        return pb.Response(signed_checkpoint=signed)
 
     @staticmethod
     def _require(identity: KeyIdentity, scheme: Scheme, app: str) -> None:
@@ -134,6 +174,13 @@ class Worker:
             raise RefusedError("key belongs to another app")
         if identity.algorithm not in ALGORITHMS[scheme]:
             raise RefusedError("scheme cannot use this algorithm")
+
+
+def _made(key: GeneratedKey) -> pb.Response:
+    made = pb.GeneratedKey(
+        key=wire.key_to_wire(key.wrapped), public_key=key.public_key, protection=key.protection
+    )
+    return pb.Response(generated_key=made)
 
 
 def read_kek(path: Path) -> bytes:

@@ -6,8 +6,9 @@ from privyseal.v1 import key_service_pb2 as key_pb
 from privyseal.v1 import key_service_pb2_grpc as key_grpc
 
 from privyseald.model import fields
+from privyseald.model.errors import InvalidArgument
 from privyseald.model.policy import Caller
-from privyseald.model.schemes import KeyPlace
+from privyseald.model.schemes import KeyIdentity, KeyPlace
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.keys import Keys
@@ -16,8 +17,9 @@ from privyseald.services.keys import Keys
 class KeyServicer(key_grpc.KeyServiceServicer):
     """privyseal.v1.KeyService."""
 
-    def __init__(self, gate: Gate, keys: Keys) -> None:
+    def __init__(self, gate: Gate, keys: Keys, import_note: str) -> None:
         self.gate, self._keys = gate, keys
+        self._import_note = import_note
 
     @call
     async def CreateKey(
@@ -36,6 +38,39 @@ class KeyServicer(key_grpc.KeyServiceServicer):
             ),
         )
         return key_pb.CreateKeyResponse.FromString(answer)
+
+    @call
+    async def GetImportKey(
+        self,
+        request: key_pb.GetImportKeyRequest,
+        caller: Caller,
+    ) -> key_pb.GetImportKeyResponse:
+        """Return the key that private keys are sealed for."""
+        return key_pb.GetImportKeyResponse(note=self._import_note)
+
+    @call
+    async def ImportKey(
+        self, request: key_pb.ImportKeyRequest, caller: Caller
+    ) -> key_pb.ImportKeyResponse:
+        """Import a key."""
+        scheme, algorithm = convert.scheme(request.scheme), convert.algorithm(request.algorithm)
+        if algorithm is None:
+            raise InvalidArgument("algorithm", "must say what the private key is")
+        answer = await self._keys.import_key(
+            caller,
+            idempotent(caller, request, lambda k: key_pb.ImportKeyResponse(key=convert.key(k))),
+            KeyIdentity(
+                fields.app_name(request.parent, "parent"),
+                request.key_id or scheme,
+                1,
+                scheme,
+                algorithm,
+                request.public_key_sha256,
+            ),
+            request.sealed_private_key,
+            token=request.in_token,
+        )
+        return key_pb.ImportKeyResponse.FromString(answer)
 
     @call
     async def GetKey(self, request: key_pb.GetKeyRequest, caller: Caller) -> key_pb.GetKeyResponse:

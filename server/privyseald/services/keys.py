@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from privyseal.verify.canonical import Json
+from privyseal.verify.importing import MAX_SEALED
 
 from privyseald.model import fields
-from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
+from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import AppRecord, KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import (
     Algorithm,
+    GeneratedKey,
     KeyIdentity,
     KeyPlace,
     KeyVersionState,
@@ -99,22 +101,52 @@ class Keys:
         """Create a key whose first version is active and primary."""
         key_id = fields.key_id(key_id or scheme)
         permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
-        await self._store.read(lambda view: require_app(view, app))
+        await self._store.read(lambda view: _require_new(view, app, key_id, scheme))
         now = self._clock()
         identity = KeyIdentity(app, key_id, 1, scheme, choose_algorithm(scheme, algorithm))
         record = await self._generate(identity, place, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
-            require_app(tx, app)
-            for other in tx.keys.list(app):
-                if other.id == key_id or other.scheme is scheme:
-                    raise AlreadyExists(
-                        f"{other.name} exists; an app has one key per scheme",
-                        reason="KEY_EXISTS",
-                        field="key_id",
-                    )
+            _require_new(tx, app, key_id, scheme)
             _add_key(tx, caller, record)
+            return lambda _: record
+
+        return await self._store.commit(act, request)
+
+    async def import_key(
+        self, caller: Caller, request: Request, identity: KeyIdentity, sealed: bytes, *, token: bool
+    ) -> bytes:
+        """Create a key of a private key that exists, with the consent of others.
+
+        Args:
+            caller: Who asks.
+            request: What makes it idempotent.
+            identity: What it becomes; names the public key.
+            sealed: The private key; see `privyseal.verify.importing`.
+            token: Whether it goes into the token.
+        """
+        fields.key_id(identity.key)
+        fields.digest(identity.public_key_sha256, "public_key_sha256")
+        choose_algorithm(identity.scheme, identity.algorithm)
+        if not 48 < len(sealed) <= MAX_SEALED:
+            raise InvalidArgument("sealed_private_key", f"must be at most {MAX_SEALED:,} bytes")
+        app = identity.app
+        digest = identity.public_key_sha256.hex()
+        permit = await self._access.authorise(
+            caller,
+            Action.KEY_IMPORT,
+            app,
+            subject=f"apps/{app}/keys/{identity.key} sha256:{digest}",
+        )
+        await self._store.read(lambda view: _require_new(view, app, identity.key, identity.scheme))
+        made = await self._keyholder.import_key(identity, sealed, token=token)
+        record = _first_version(made, identity, self._clock())
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            _require_new(tx, app, record.id, record.scheme)
+            _add_key(tx, caller, record, act="key.import")
             return lambda _: record
 
         return await self._store.commit(act, request)
@@ -216,23 +248,39 @@ class Keys:
 
     async def _generate(self, identity: KeyIdentity, place: KeyPlace, now: int) -> KeyRecord:
         made = await self._keyholder.generate(identity, place)
-        named = made.wrapped.identity
-        if replace(named, public_key_sha256=b"") != identity:
-            raise FailedPrecondition("the keyholder made another key", reason="KEY_UNUSABLE")
-        version = KeyVersionRecord(
-            app=identity.app,
-            key=identity.key,
-            version=1,
-            scheme=identity.scheme,
-            algorithm=identity.algorithm,
-            state=KeyVersionState.ACTIVE,
-            public_key=made.public_key,
-            public_key_sha256=named.public_key_sha256,
-            blob=made.wrapped.blob,
-            created_at=now,
-            protection=made.protection,
-        )
-        return KeyRecord(identity.app, identity.key, identity.scheme, 1, now, (version,))
+        digest = made.wrapped.identity.public_key_sha256
+        return _first_version(made, replace(identity, public_key_sha256=digest), now)
+
+
+def _first_version(made: GeneratedKey, identity: KeyIdentity, now: int) -> KeyRecord:
+    """Return a key with its first version, active and primary."""
+    if made.wrapped.identity != identity:
+        raise FailedPrecondition("the keyholder made another key", reason="KEY_UNUSABLE")
+    version = KeyVersionRecord(
+        app=identity.app,
+        key=identity.key,
+        version=1,
+        scheme=identity.scheme,
+        algorithm=identity.algorithm,
+        state=KeyVersionState.ACTIVE,
+        public_key=made.public_key,
+        public_key_sha256=identity.public_key_sha256,
+        blob=made.wrapped.blob,
+        created_at=now,
+        protection=made.protection,
+    )
+    return KeyRecord(identity.app, identity.key, identity.scheme, 1, now, (version,))
+
+
+def _require_new(view: View, app: str, key_id: str, scheme: Scheme) -> None:
+    require_app(view, app)
+    for other in view.keys.list(app):
+        if other.id == key_id or other.scheme is scheme:
+            raise AlreadyExists(
+                f"{other.name} exists; an app has one key per scheme",
+                reason="KEY_EXISTS",
+                field="key_id",
+            )
 
 
 def require_app(view: View, app: str) -> AppRecord:
@@ -253,13 +301,13 @@ def _require_version(tx: Transaction, app: str, key_id: str, number: int) -> Key
     return version
 
 
-def _add_key(tx: Transaction, caller: Caller, key: KeyRecord) -> None:
+def _add_key(tx: Transaction, caller: Caller, key: KeyRecord, *, act: str = "key.create") -> None:
     tx.keys.add(key)
     for version in key.versions:
         protection: dict[str, Json] = dict(version.protection)
         tx.record(
             {
-                "act": "key.create",
+                "act": act,
                 "principal": caller.principal,
                 "keyVersion": version.name,
                 "scheme": version.scheme,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'privyseald/keyholder/v1/keyholder.proto\x12\x17privyseald.keyholder.v1\x1a\x18privyseal/v1/types.proto\"\xa5\x01\n\x0bKeyIdentity\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12$\n\x06scheme\x18\x04 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x05 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x19\n\x11public_key_sha256\x18\x06 \x01(\x0c\"R\n\nWrappedKey\x12\x36\n\x08identity\x18\x01 \x01(\x0b\x32$.privyseald.keyholder.v1.KeyIdentity\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\"\xa7\x02\n\x0eReleaseContent\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\x04\x12\x15\n\rbundle_sha256\x18\x04 \x01(\x0c\x12\x15\n\rbundle_length\x18\x05 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x06 \x01(\x0c\x12\x30\n\rnative_ranges\x18\x07 \x03(\x0b\x32\x19.privyseal.v1.NativeRange\x12\x15\n\rsource_commit\x18\x08 \x01(\t\x12\x11\n\tsigned_at\x18\t \x01(\x03\x12\x12\n\nlog_origin\x18\n \x01(\t\x12\x16\n\x0e\x62undle_blake2b\x18\x0b \x01(\x0c\x12\x17\n\x0f\x63odepush_sha256\x18\x0c \x01(\x0c\"g\n\x0bGenerateKey\x12\x36\n\x08identity\x18\x01 \x01(\x0b\x32$.privyseald.keyholder.v1.KeyIdentity\x12\r\n\x05token\x18\x02 \x01(\x08\x12\x11\n\tadopt_uri\x18\x03 \x01(\t\"\xbd\x01\n\x0bSignRelease\x12\x38\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\'.privyseald.keyholder.v1.ReleaseContent\x12:\n\rstatement_key\x18\x02 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x38\n\x0bscheme_keys\x18\x03 \x03(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\"n\n\x0eSignCheckpoint\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\"\xdd\x01\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12<\n\x0cgenerate_key\x18\x02 \x01(\x0b\x32$.privyseald.keyholder.v1.GenerateKeyH\x00\x12<\n\x0csign_release\x18\x03 \x01(\x0b\x32$.privyseald.keyholder.v1.SignReleaseH\x00\x12\x42\n\x0fsign_checkpoint\x18\x04 \x01(\x0b\x32\'.privyseald.keyholder.v1.SignCheckpointH\x00\x42\x06\n\x04\x63\x61ll\"\xd2\x01\n\x0cGeneratedKey\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12I\n\nprotection\x18\x03 \x03(\x0b\x32\x35.privyseald.keyholder.v1.GeneratedKey.ProtectionEntry\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\rSignedRelease\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x1b\n\x13statement_signature\x18\x02 \x01(\x0c\x12\x19\n\x11scheme_signatures\x18\x03 \x03(\x0c\"%\n\x10SignedCheckpoint\x12\x11\n\tsignature\x18\x01 \x01(\x0c\"\xd5\x01\n\x07\x46\x61ilure\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.privyseald.keyholder.v1.Failure.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x83\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_REFUSED\x10\x01\x12\x15\n\x11KIND_KEY_UNUSABLE\x10\x02\x12\x11\n\rKIND_INTERNAL\x10\x03\x12\x13\n\x0fKIND_TOKEN_DOWN\x10\x04\x12\x14\n\x10KIND_PIN_REFUSED\x10\x05\",\n\x05Ready\x12\x0e\n\x06missed\x18\x01 \x03(\t\x12\x13\n\x0btoken_error\x18\x02 \x01(\t\"\xd0\x02\n\x08Response\x12\n\n\x02id\x18\x01 \x01(\x04\x12>\n\rgenerated_key\x18\x02 \x01(\x0b\x32%.privyseald.keyholder.v1.GeneratedKeyH\x00\x12@\n\x0esigned_release\x18\x03 \x01(\x0b\x32&.privyseald.keyholder.v1.SignedReleaseH\x00\x12\x46\n\x11signed_checkpoint\x18\x04 \x01(\x0b\x32).privyseald.keyholder.v1.SignedCheckpointH\x00\x12\x33\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32 .privyseald.keyholder.v1.FailureH\x00\x12/\n\x05ready\x18\x06 \x01(\x0b\x32\x1e.privyseald.keyholder.v1.ReadyH\x00\x42\x08\n\x06resultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'privyseald/keyholder/v1/keyholder.proto\x12\x17privyseald.keyholder.v1\x1a\x18privyseal/v1/types.proto\"\xa5\x01\n\x0bKeyIdentity\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12$\n\x06scheme\x18\x04 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x05 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x19\n\x11public_key_sha256\x18\x06 \x01(\x0c\"R\n\nWrappedKey\x12\x36\n\x08identity\x18\x01 \x01(\x0b\x32$.privyseald.keyholder.v1.KeyIdentity\x12\x0c\n\x04\x62lob\x18\x02 \x01(\x0c\"\xa7\x02\n\x0eReleaseContent\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\x04\x12\x15\n\rbundle_sha256\x18\x04 \x01(\x0c\x12\x15\n\rbundle_length\x18\x05 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x06 \x01(\x0c\x12\x30\n\rnative_ranges\x18\x07 \x03(\x0b\x32\x19.privyseal.v1.NativeRange\x12\x15\n\rsource_commit\x18\x08 \x01(\t\x12\x11\n\tsigned_at\x18\t \x01(\x03\x12\x12\n\nlog_origin\x18\n \x01(\t\x12\x16\n\x0e\x62undle_blake2b\x18\x0b \x01(\x0c\x12\x17\n\x0f\x63odepush_sha256\x18\x0c \x01(\x0c\"g\n\x0bGenerateKey\x12\x36\n\x08identity\x18\x01 \x01(\x0b\x32$.privyseald.keyholder.v1.KeyIdentity\x12\r\n\x05token\x18\x02 \x01(\x08\x12\x11\n\tadopt_uri\x18\x03 \x01(\t\"n\n\tImportKey\x12\x36\n\x08identity\x18\x01 \x01(\x0b\x32$.privyseald.keyholder.v1.KeyIdentity\x12\x1a\n\x12sealed_private_key\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x08\"Q\n\rSignImportKey\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x0e\n\x06origin\x18\x02 \x01(\t\"\xbd\x01\n\x0bSignRelease\x12\x38\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\'.privyseald.keyholder.v1.ReleaseContent\x12:\n\rstatement_key\x18\x02 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x38\n\x0bscheme_keys\x18\x03 \x03(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\"n\n\x0eSignCheckpoint\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\"\xda\x02\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12<\n\x0cgenerate_key\x18\x02 \x01(\x0b\x32$.privyseald.keyholder.v1.GenerateKeyH\x00\x12<\n\x0csign_release\x18\x03 \x01(\x0b\x32$.privyseald.keyholder.v1.SignReleaseH\x00\x12\x42\n\x0fsign_checkpoint\x18\x04 \x01(\x0b\x32\'.privyseald.keyholder.v1.SignCheckpointH\x00\x12\x38\n\nimport_key\x18\x05 \x01(\x0b\x32\".privyseald.keyholder.v1.ImportKeyH\x00\x12\x41\n\x0fsign_import_key\x18\x06 \x01(\x0b\x32&.privyseald.keyholder.v1.SignImportKeyH\x00\x42\x06\n\x04\x63\x61ll\"\xd2\x01\n\x0cGeneratedKey\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32#.privyseald.keyholder.v1.WrappedKey\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12I\n\nprotection\x18\x03 \x03(\x0b\x32\x35.privyseald.keyholder.v1.GeneratedKey.ProtectionEntry\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\rSignedRelease\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x1b\n\x13statement_signature\x18\x02 \x01(\x0c\x12\x19\n\x11scheme_signatures\x18\x03 \x03(\x0c\"%\n\x10SignedCheckpoint\x12\x11\n\tsignature\x18\x01 \x01(\x0c\"8\n\x0fSignedImportKey\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd5\x01\n\x07\x46\x61ilure\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.privyseald.keyholder.v1.Failure.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x83\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_REFUSED\x10\x01\x12\x15\n\x11KIND_KEY_UNUSABLE\x10\x02\x12\x11\n\rKIND_INTERNAL\x10\x03\x12\x13\n\x0fKIND_TOKEN_DOWN\x10\x04\x12\x14\n\x10KIND_PIN_REFUSED\x10\x05\",\n\x05Ready\x12\x0e\n\x06missed\x18\x01 \x03(\t\x12\x13\n\x0btoken_error\x18\x02 \x01(\t\"\x97\x03\n\x08Response\x12\n\n\x02id\x18\x01 \x01(\x04\x12>\n\rgenerated_key\x18\x02 \x01(\x0b\x32%.privyseald.keyholder.v1.GeneratedKeyH\x00\x12@\n\x0esigned_release\x18\x03 \x01(\x0b\x32&.privyseald.keyholder.v1.SignedReleaseH\x00\x12\x46\n\x11signed_checkpoint\x18\x04 \x01(\x0b\x32).privyseald.keyholder.v1.SignedCheckpointH\x00\x12\x33\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32 .privyseald.keyholder.v1.FailureH\x00\x12/\n\x05ready\x18\x06 \x01(\x0b\x32\x1e.privyseald.keyholder.v1.ReadyH\x00\x12\x45\n\x11signed_import_key\x18\x07 \x01(\x0b\x32(.privyseald.keyholder.v1.SignedImportKeyH\x00\x42\x08\n\x06resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,26 +42,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASECONTENT']._serialized_end=642
   _globals['_GENERATEKEY']._serialized_start=644
   _globals['_GENERATEKEY']._serialized_end=747
-  _globals['_SIGNRELEASE']._serialized_start=750
-  _globals['_SIGNRELEASE']._serialized_end=939
-  _globals['_SIGNCHECKPOINT']._serialized_start=941
-  _globals['_SIGNCHECKPOINT']._serialized_end=1051
-  _globals['_REQUEST']._serialized_start=1054
-  _globals['_REQUEST']._serialized_end=1275
-  _globals['_GENERATEDKEY']._serialized_start=1278
-  _globals['_GENERATEDKEY']._serialized_end=1488
-  _globals['_GENERATEDKEY_PROTECTIONENTRY']._serialized_start=1439
-  _globals['_GENERATEDKEY_PROTECTIONENTRY']._serialized_end=1488
-  _globals['_SIGNEDRELEASE']._serialized_start=1490
-  _globals['_SIGNEDRELEASE']._serialized_end=1580
-  _globals['_SIGNEDCHECKPOINT']._serialized_start=1582
-  _globals['_SIGNEDCHECKPOINT']._serialized_end=1619
-  _globals['_FAILURE']._serialized_start=1622
-  _globals['_FAILURE']._serialized_end=1835
-  _globals['_FAILURE_KIND']._serialized_start=1704
-  _globals['_FAILURE_KIND']._serialized_end=1835
-  _globals['_READY']._serialized_start=1837
-  _globals['_READY']._serialized_end=1881
-  _globals['_RESPONSE']._serialized_start=1884
-  _globals['_RESPONSE']._serialized_end=2220
+  _globals['_IMPORTKEY']._serialized_start=749
+  _globals['_IMPORTKEY']._serialized_end=859
+  _globals['_SIGNIMPORTKEY']._serialized_start=861
+  _globals['_SIGNIMPORTKEY']._serialized_end=942
+  _globals['_SIGNRELEASE']._serialized_start=945
+  _globals['_SIGNRELEASE']._serialized_end=1134
+  _globals['_SIGNCHECKPOINT']._serialized_start=1136
+  _globals['_SIGNCHECKPOINT']._serialized_end=1246
+  _globals['_REQUEST']._serialized_start=1249
+  _globals['_REQUEST']._serialized_end=1595
+  _globals['_GENERATEDKEY']._serialized_start=1598
+  _globals['_GENERATEDKEY']._serialized_end=1808
+  _globals['_GENERATEDKEY_PROTECTIONENTRY']._serialized_start=1759
+  _globals['_GENERATEDKEY_PROTECTIONENTRY']._serialized_end=1808
+  _globals['_SIGNEDRELEASE']._serialized_start=1810
+  _globals['_SIGNEDRELEASE']._serialized_end=1900
+  _globals['_SIGNEDCHECKPOINT']._serialized_start=1902
+  _globals['_SIGNEDCHECKPOINT']._serialized_end=1939
+  _globals['_SIGNEDIMPORTKEY']._serialized_start=1941
+  _globals['_SIGNEDIMPORTKEY']._serialized_end=1997
+  _globals['_FAILURE']._serialized_start=2000
+  _globals['_FAILURE']._serialized_end=2213
+  _globals['_FAILURE_KIND']._serialized_start=2082
+  _globals['_FAILURE_KIND']._serialized_end=2213
+  _globals['_READY']._serialized_start=2215
+  _globals['_READY']._serialized_end=2259
+  _globals['_RESPONSE']._serialized_start=2262
+  _globals['_RESPONSE']._serialized_end=2669
 # @@protoc_insertion_point(module_scope)

@@ -173,6 +173,60 @@ class GenerateKey(_message.Message):
 Global___GenerateKey: _TypeAlias = GenerateKey  # noqa: Y015
 
 @_typing.final
+class ImportKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    SEALED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    sealed_private_key: _builtins.bytes
+    """See privyseal.v1.ImportKeyRequest."""
+    token: _builtins.bool
+    @_builtins.property
+    def identity(self) -> Global___KeyIdentity:
+        """public_key_sha256 is the one that the private key must have."""
+
+    def __init__(
+        self,
+        *,
+        identity: Global___KeyIdentity | None = ...,
+        sealed_private_key: _builtins.bytes = ...,
+        token: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "sealed_private_key", b"sealed_private_key", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKey: _TypeAlias = ImportKey  # noqa: Y015
+
+@_typing.final
+class SignImportKey(_message.Message):
+    """Has the log's key vouch for the import key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    @_builtins.property
+    def key(self) -> Global___WrappedKey: ...
+    def __init__(
+        self,
+        *,
+        key: Global___WrappedKey | None = ...,
+        origin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignImportKey: _TypeAlias = SignImportKey  # noqa: Y015
+
+@_typing.final
 class SignRelease(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,6 +291,8 @@ class Request(_message.Message):
     GENERATE_KEY_FIELD_NUMBER: _builtins.int
     SIGN_RELEASE_FIELD_NUMBER: _builtins.int
     SIGN_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    IMPORT_KEY_FIELD_NUMBER: _builtins.int
+    SIGN_IMPORT_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generate_key(self) -> Global___GenerateKey: ...
@@ -244,6 +300,10 @@ class Request(_message.Message):
     def sign_release(self) -> Global___SignRelease: ...
     @_builtins.property
     def sign_checkpoint(self) -> Global___SignCheckpoint: ...
+    @_builtins.property
+    def import_key(self) -> Global___ImportKey: ...
+    @_builtins.property
+    def sign_import_key(self) -> Global___SignImportKey: ...
     def __init__(
         self,
         *,
@@ -251,12 +311,14 @@ class Request(_message.Message):
         generate_key: Global___GenerateKey | None = ...,
         sign_release: Global___SignRelease | None = ...,
         sign_checkpoint: Global___SignCheckpoint | None = ...,
+        import_key: Global___ImportKey | None = ...,
+        sign_import_key: Global___SignImportKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "sign_checkpoint", b"sign_checkpoint", "sign_release", b"sign_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "import_key", b"import_key", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "id", b"id", "sign_checkpoint", b"sign_checkpoint", "sign_release", b"sign_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -361,6 +423,29 @@ class SignedCheckpoint(_message.Message):
 Global___SignedCheckpoint: _TypeAlias = SignedCheckpoint  # noqa: Y015
 
 @_typing.final
+class SignedImportKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    """X25519, 32 bytes."""
+    signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["public_key", b"public_key", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedImportKey: _TypeAlias = SignedImportKey  # noqa: Y015
+
+@_typing.final
 class Failure(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -451,6 +536,7 @@ class Response(_message.Message):
     SIGNED_CHECKPOINT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    SIGNED_IMPORT_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -462,6 +548,8 @@ class Response(_message.Message):
     def failure(self) -> Global___Failure: ...
     @_builtins.property
     def ready(self) -> Global___Ready: ...
+    @_builtins.property
+    def signed_import_key(self) -> Global___SignedImportKey: ...
     def __init__(
         self,
         *,
@@ -471,12 +559,13 @@ class Response(_message.Message):
         signed_checkpoint: Global___SignedCheckpoint | None = ...,
         failure: Global___Failure | None = ...,
         ready: Global___Ready | None = ...,
+        signed_import_key: Global___SignedImportKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_release", b"signed_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_release", b"signed_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
