@@ -12,6 +12,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from google.rpc import status_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,8 @@ def generate(package: str, out: Path, *, services: bool) -> None:
         "protoc",
         f"--proto_path={PROTO}",
         f"--proto_path={files('grpc_tools') / '_proto'}",
+        # google/rpc, from googleapis-common-protos.
+        f"--proto_path={Path(status_pb2.__file__).parents[2]}",
         f"--python_out={out}",
         f"--mypy_out={out}",
     ]

@@ -41,6 +41,16 @@ class SigningServiceStub:
                 request_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResponse.FromString,
                 _registered_method=True)
+        self.SignReleases = channel.unary_unary(
+                '/privyseal.v1.SigningService/SignReleases',
+                request_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleasesRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleasesResponse.FromString,
+                _registered_method=True)
+        self.StreamReleases = channel.stream_stream(
+                '/privyseal.v1.SigningService/StreamReleases',
+                request_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResult.FromString,
+                _registered_method=True)
 
 
 class SigningServiceServicer:
@@ -64,6 +74,25 @@ class SigningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignReleases(self, request, context):
+        """Signs up to 100 releases, each as SignRelease does: one that is refused keeps
+        none of the others from being signed.
+        Returns INVALID_ARGUMENT for more than 100, or an error of SignRelease that
+        concerns the caller and not one release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamReleases(self, request_iterator, context):
+        """Signs releases as they come, each as SignRelease does, and answers in their
+        order. At most 100 are on their way at one time; who sends more waits. An error
+        that concerns the caller and not one release ends the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SigningServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -71,6 +100,16 @@ def add_SigningServiceServicer_to_server(servicer, server):
                     servicer.SignRelease,
                     request_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResponse.SerializeToString,
+            ),
+            'SignReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignReleases,
+                    request_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleasesRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleasesResponse.SerializeToString,
+            ),
+            'StreamReleases': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamReleases,
+                    request_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResult.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -102,6 +141,60 @@ class SigningService:
             '/privyseal.v1.SigningService/SignRelease',
             privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.SerializeToString,
             privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.SigningService/SignReleases',
+            privyseal_dot_v1_dot_signing__service__pb2.SignReleasesRequest.SerializeToString,
+            privyseal_dot_v1_dot_signing__service__pb2.SignReleasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReleases(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/privyseal.v1.SigningService/StreamReleases',
+            privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.SerializeToString,
+            privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResult.FromString,
             options,
             channel_credentials,
             insecure,

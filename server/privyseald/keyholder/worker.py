@@ -36,6 +36,8 @@ LOG_APP = "_log"
 TOKEN_WAIT = 1.5
 """Seconds after which a process without its token ends, so that a fresh one tries."""
 TOKEN_FAILED = 75
+ANSWER_WAIT = 0.001
+"""Seconds for which an answer waits for others that are made at once."""
 
 
 class RefusedError(Exception):
@@ -230,9 +232,15 @@ def _serve(link: socket.socket, worker: Worker, keystores: Keystores) -> int:
         if not chunk:
             return 0
         buffer += chunk
+        answers, since = bytearray(), time.monotonic()
         for message in wire.unframe(buffer):
             response = worker.answer(pb.Request.FromString(message))
-            link.sendall(wire.frame(response.SerializeToString()))
+            answers += wire.frame(response.SerializeToString())
+            # Fast answers go together, since each message wakes the daemon.
+            if (now := time.monotonic()) - since > ANSWER_WAIT:
+                link.sendall(answers)
+                answers, since = bytearray(), now
+        link.sendall(answers)
 
 
 if __name__ == "__main__":

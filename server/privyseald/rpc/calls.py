@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -24,6 +25,8 @@ _Req = TypeVar("_Req", bound=Message)
 _Res = TypeVar("_Res")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Method = Callable[[Any, _Req, Caller], Awaitable[_Res]]
+Enter = Callable[[Message], Awaitable[Caller]]
+"""Lets the caller in, for one request of many: its credential counts, and its rate."""
 OpenMethod = Callable[[Any, _Req], Awaitable[_Res]]
 
 _FAILURES_PER_SECOND, _FAILURES_BURST = 10, 200
@@ -115,6 +118,77 @@ def call(method: Method[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable
             await abort(context, error)
 
     return handler
+
+
+def call_of_many(
+    method: Callable[[Any, _Req, Enter], Awaitable[_Res]],
+) -> Callable[[Any, _Req, Context], Awaitable[_Res]]:
+    """Make a servicer's method out of one that lets the caller in for each part of a call."""
+    calls = CALLS.labels(method.__name__)
+
+    @functools.wraps(method)
+    async def handler(self: Any, request: _Req, context: Context) -> _Res:
+        calls.inc()
+        try:
+            return await method(self, request, functools.partial(self.gate.enter, context))
+        except Exception as error:  # noqa: BLE001 - every error becomes a status
+            await abort(context, error)
+
+    return handler
+
+
+def stream(
+    method: Callable[[Any, AsyncIterator[_Req], Enter], AsyncIterator[_Res]],
+) -> Callable[[Any, AsyncIterator[_Req], Context], AsyncIterator[_Res]]:
+    """Make a servicer's method out of one that answers a stream; errors end it."""
+    calls = CALLS.labels(method.__name__)
+
+    @functools.wraps(method)
+    async def handler(
+        self: Any, requests: AsyncIterator[_Req], context: Context
+    ) -> AsyncIterator[_Res]:
+        calls.inc()
+        try:
+            async for answer in method(self, requests, functools.partial(self.gate.enter, context)):
+                yield answer
+        except Exception as error:  # noqa: BLE001 - every error becomes a status
+            await abort(context, error)
+
+    return handler
+
+
+async def in_order(
+    requests: AsyncIterator[_Req], answer: Callable[[_Req], Awaitable[_Res]], most: int
+) -> AsyncIterator[_Res]:
+    """Answer requests as they come, at most so many at one time, in their order.
+
+    When it ends early, what was begun and not answered is cancelled.
+    """
+    begun: asyncio.Queue[asyncio.Task[_Res] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(most)
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def read() -> None:
+        try:
+            async for request in requests:
+                await room.acquire()
+                task = asyncio.ensure_future(answer(request))
+                tasks.add(task)
+                begun.put_nowait(task)
+        finally:
+            begun.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    try:
+        while (task := await begun.get()) is not None:
+            yield await task
+            tasks.discard(task)
+            room.release()
+        await reader
+    finally:
+        for task in (reader, *tasks):
+            task.cancel()
+        await asyncio.gather(reader, *tasks, return_exceptions=True)
 
 
 def open_call(method: OpenMethod[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable[_Res]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from privyseal.v1 import signing_service_pb2 as signing_pb
 from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
@@ -10,10 +12,15 @@ from privyseal.v1 import types_pb2
 from privyseal.verify.statement import Statement
 
 from privyseald.model import fields
+from privyseald.model.errors import InvalidArgument
 from privyseald.model.policy import Caller
 from privyseald.rpc import convert
-from privyseald.rpc.calls import Gate, call, idempotent
+from privyseald.rpc.calls import Enter, Gate, call, call_of_many, idempotent, in_order, stream
+from privyseald.rpc.status import told
 from privyseald.services.signing import SignedRelease, Signing
+
+MOST = 100
+"""Releases in one call, and on their way in one stream."""
 
 
 class SigningServicer(signing_grpc.SigningServiceServicer):
@@ -27,6 +34,48 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
         self, request: signing_pb.SignReleaseRequest, caller: Caller
     ) -> signing_pb.SignReleaseResponse:
         """Sign a release."""
+        return signing_pb.SignReleaseResponse.FromString(await self._sign(request, caller))
+
+    @call_of_many
+    async def SignReleases(
+        self, request: signing_pb.SignReleasesRequest, enter: Enter
+    ) -> signing_pb.SignReleasesResponse:
+        """Sign many releases."""
+        if not 1 <= len(request.releases) <= MOST:
+            raise InvalidArgument("releases", f"must be 1 to {MOST}, got {len(request.releases)}")
+        callers = [await enter(one) for one in request.releases]
+        results = await asyncio.gather(*map(self._result, request.releases, callers))
+        return signing_pb.SignReleasesResponse(results=results)
+
+    @stream
+    async def StreamReleases(
+        self, requests: AsyncIterator[signing_pb.SignReleaseRequest], enter: Enter
+    ) -> AsyncIterator[signing_pb.SignReleaseResult]:
+        """Sign releases as they come."""
+        async for result in in_order(requests, self._entered(enter), MOST):
+            yield result
+
+    def _entered(
+        self, enter: Enter
+    ) -> Callable[[signing_pb.SignReleaseRequest], Awaitable[signing_pb.SignReleaseResult]]:
+        async def answer(request: signing_pb.SignReleaseRequest) -> signing_pb.SignReleaseResult:
+            return await self._result(request, await enter(request))
+
+        return answer
+
+    async def _result(
+        self, request: signing_pb.SignReleaseRequest, caller: Caller
+    ) -> signing_pb.SignReleaseResult:
+        """Return what became of one release of many."""
+        try:
+            answer = await self._sign(request, caller)
+        except Exception as error:  # noqa: BLE001 - every error becomes a status
+            return signing_pb.SignReleaseResult(error=told(error))
+        result = signing_pb.SignReleaseResult()
+        result.signed.MergeFromString(answer)
+        return result
+
+    async def _sign(self, request: signing_pb.SignReleaseRequest, caller: Caller) -> bytes:
         wanted = Statement(
             app=fields.app_name(request.parent, "parent"),
             version=request.version,
@@ -41,8 +90,7 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
             bundle_blake2b=request.bundle_blake2b,
             codepush_sha256=request.codepush_sha256,
         )
-        answer = await self._signing.sign(caller, idempotent(caller, request, _signed), wanted)
-        return signing_pb.SignReleaseResponse.FromString(answer)
+        return await self._signing.sign(caller, idempotent(caller, request, _signed), wanted)
 
 
 def _signed(signed: SignedRelease) -> signing_pb.SignReleaseResponse:

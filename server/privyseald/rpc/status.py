@@ -56,8 +56,13 @@ def to_status(error: Exception) -> status_pb2.Status:
     return status_pb2.Status(code=code, message=error.message, details=packed)
 
 
+def told(error: Exception) -> status_pb2.Status:
+    """Return the status for an error that a caller is told of; it is counted."""
+    ERRORS.labels(getattr(error, "reason", "INTERNAL")).inc()
+    return to_status(error)
+
+
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End a call with the status for an error."""
-    ERRORS.labels(getattr(error, "reason", "INTERNAL")).inc()
-    status = rpc_status.to_status(to_status(error))
+    status = rpc_status.to_status(told(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
