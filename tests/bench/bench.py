@@ -201,7 +201,7 @@ async def signing(results: dict) -> None:
                     )
                 for callers in (1, 2):
                     row = await batches(daemon.data, daemon.ports[1], app, callers)
-                    row |= {"what": f"{algorithm} ×100", "raw_per_s": raw}
+                    row |= {"what": f"{algorithm} x 100", "raw_per_s": raw}
                     results["signing"].append(row | {"of_raw": row["per_s"] / raw})
         finally:
             null.kill()
