@@ -43,7 +43,7 @@ proto: .venv/ready
 
 lock:
 	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra server --extra hsm --group dev pyproject.toml -o requirements/dev.txt
+	  --extra server --extra hsm --extra aws --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
 	rm -rf .venv build dist

@@ -7,7 +7,9 @@ import gc
 import os
 import signal
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 import grpc
 import structlog
@@ -48,11 +50,10 @@ from privyseald.adapters.sql_engine import migrate
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.app import create_gateway
-from privyseald.keyholder.keystore import SoftwareKeystore
-from privyseald.keyholder.keystores import REFUSED, HsmSettings, Keystores
+from privyseald.keyholder.custody import Custody, CustodySettings
+from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.keyholder.worker import read_kek
 from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import WrappedKey
 from privyseald.model.workload import Issuer
@@ -64,6 +65,7 @@ from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
 from privyseald.rpc.policy_servicer import PolicyServicer
 from privyseald.rpc.release_servicer import ReleaseServicer
+from privyseald.rpc.sealed import Sealed
 from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
 from privyseald.services.audit import Audit
@@ -109,11 +111,16 @@ def token_settings(settings: Settings) -> HsmSettings | None:
         pin_file=str(settings.file(given.pin_file)) if given.pin_file else "",
         pin_env=given.pin_env,
         pin_credential=given.pin_credential,
+        pin_prompt=given.pin_prompt,
     )
 
 
-def login_to_token(settings: Settings) -> None:
+def login_to_token(settings: Settings, ask: Callable[[str], str]) -> None:
     """Try the token's PIN once more, because a person says so.
+
+    Args:
+        settings: Which token.
+        ask: Asks that person for the PIN, where it is in no file.
 
     Raises:
         HsmDownError: If it fails; PinRefusedError if the PIN was refused.
@@ -122,10 +129,27 @@ def login_to_token(settings: Settings) -> None:
     token = token_settings(settings)
     if token is None:
         raise ValueError("there is no [hsm] in the settings")
+    if token.pin_prompt:
+        token = replace(token, typed=ask("PIN"))
     (settings.data / REFUSED).unlink(missing_ok=True)
-    sealer = SoftwareKeystore(read_kek(settings.data / "kek"))
-    made = Keystores.make(sealer, token)
-    made.token()
+    # Here, so that a daemon without a token needs no PKCS #11 library.
+    from privyseald.keyholder.hsm import log_in, token_errors
+
+    with token_errors(), log_in(token):
+        pass
+
+
+def custody(settings: Settings) -> Custody:
+    """Return where the keyholders get the key-encryption key from."""
+    file = settings.kek.passphrase_file
+    return Custody(
+        CustodySettings(
+            data=str(settings.data),
+            passphrase_file=str(settings.file(file)) if file else "",
+            passphrase_credential=settings.kek.passphrase_credential,
+            token=token_settings(settings),
+        )
+    )
 
 
 def _tokens(settings: Settings) -> OidcTokens:
@@ -160,13 +184,14 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         data = settings.data
+        self.kek = custody(settings)
         spki = (data / "log.spki").read_bytes()
         digest = public_key_sha256(load_public_key(spki))
         log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
-        self.log_keyholder = LogKeyholder(data / "kek", log_key)
+        self.log_keyholder = LogKeyholder(self.kek, log_key)
         self.verifier = log_verifier(settings, spki)
         self.keyholder = KeyholderPool(
-            data / "kek", settings.keyholder_count, token=token_settings(settings)
+            self.kek, settings.keyholder_count, token=token_settings(settings)
         )
         self.store = SqlStore(
             settings.database_url,
@@ -211,6 +236,7 @@ class Daemon:
             Unavailable: If the keyholders do not start.
         """
         settings = self._settings
+        await self._open()
         await self.keyholder.start()
         try:
             await asyncio.to_thread(self.log_keyholder.start)
@@ -219,31 +245,55 @@ class Daemon:
             raise Unavailable("the log's keyholder could not start", reason="LOG_DOWN") from None
         head = (await self.store.read(lambda view: view.log.head())).note
         await asyncio.to_thread(migrate, settings.database_url, lambda _: head, settings.log_origin)
-        options = [
-            *SERVER_OPTIONS,
-            ("grpc.max_allowed_incoming_connections", settings.connections),
-        ]
         # Before anybody can ask: a part that is not known yet would be one that is not there.
         await self._tell_health()
-        tls = settings.data / "tls"
-        for address, credentials in (
-            (settings.listen_tokens, ServerTls(tls, self._peers, roots=False).credentials()),
-            (settings.listen_certificates, ServerTls(tls, self._peers, roots=True).credentials()),
-        ):
-            server = grpc.aio.server(options=options)
-            self._add_services(server)
-            try:
-                server.add_secure_port(address, credentials)
-            except RuntimeError:
-                raise OSError(f"cannot listen on {address}; is another daemon running?") from None
-            await server.start()
-            self._servers.append(server)
+        self._servers = await self._listen(self._add_services)
         await self._start_gateway()
         if settings.metrics:
             host, _, port = settings.metrics.rpartition(":")
             start_http_server(int(port), host)
         await self._tell_health()
         self._health_task = asyncio.create_task(self._watch_health())
+
+    async def _open(self) -> None:
+        """Wait until the key-encryption key is open; meanwhile say so on every port."""
+        loop, opened = asyncio.get_running_loop(), asyncio.Event()
+        self.kek.on_open = lambda: _tell(loop, opened)
+        await asyncio.to_thread(self.kek.start)
+        if self.kek.opened:
+            return
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        servers = await self._listen(self._add_sealed)
+        structlog.get_logger("privyseald").warning("sealed; run `privyseald unseal`")
+        await opened.wait()
+        await asyncio.gather(*(server.stop(0) for server in servers))
+
+    def _add_sealed(self, server: grpc.aio.Server) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        server.add_generic_rpc_handlers((Sealed(),))
+
+    async def _listen(self, add: Callable[[grpc.aio.Server], None]) -> list[grpc.aio.Server]:
+        """Start a server on each port. Raises OSError if a port is taken."""
+        settings = self._settings
+        options = [
+            *SERVER_OPTIONS,
+            ("grpc.max_allowed_incoming_connections", settings.connections),
+        ]
+        tls = settings.data / "tls"
+        servers = []
+        for address, credentials in (
+            (settings.listen_tokens, ServerTls(tls, self._peers, roots=False).credentials()),
+            (settings.listen_certificates, ServerTls(tls, self._peers, roots=True).credentials()),
+        ):
+            server = grpc.aio.server(options=options)
+            add(server)
+            try:
+                server.add_secure_port(address, credentials)
+            except RuntimeError:
+                raise OSError(f"cannot listen on {address}; is another daemon running?") from None
+            await server.start()
+            servers.append(server)
+        return servers
 
     async def stop(self) -> None:
         """Finish what was accepted and stop."""
@@ -256,6 +306,7 @@ class Daemon:
         await self.store.close()
         await self.keyholder.stop()
         await asyncio.to_thread(self.log_keyholder.stop)
+        self.kek.stop()
 
     async def _watch_health(self) -> None:
         while True:
@@ -272,6 +323,8 @@ class Daemon:
         if self._settings.hsm is not None:
             token = serving if self.keyholder.token_serving else down
             await self._health.set("privyseal.keys.token", token)
+        # Sealed again, what runs signs on, and what dies is not replaced.
+        await self._health.set("privyseal.kek", serving if self.kek.opened else down)
 
     def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
         signature = self.log_keyholder.sign_checkpoint(checkpoint)
@@ -364,6 +417,12 @@ class Daemon:
             await asyncio.sleep(0.01)
 
 
+def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    # The loop may have ended when the custodian's thread hears of something.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(event.set)
+
+
 def _no_signals() -> nullcontext[None]:
     return nullcontext()
 
@@ -377,7 +436,15 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(settings)
-    await daemon.start()
+    starting = asyncio.create_task(daemon.start())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # Sealed, or the start takes long: nothing was answered yet.
+        starting.cancel()
+        daemon.kek.stop()
+        return
+    await starting
     # What was made so far lives as long as the process: the collector need not look at it.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)

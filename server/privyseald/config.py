@@ -95,12 +95,26 @@ class TokenSettings(BaseModel):
     """An environment variable with the PIN."""
     pin_credential: str = ""
     """A systemd credential with the PIN (LoadCredential=)."""
+    pin_prompt: bool = False
+    """Ask whoever runs `privyseald unseal`."""
 
     @model_validator(mode="after")
     def _one_pin(self) -> TokenSettings:
-        if sum(map(bool, (self.pin_file, self.pin_env, self.pin_credential))) != 1:
-            raise ValueError("[hsm] needs one of pin_file, pin_env and pin_credential")
+        sources = (self.pin_file, self.pin_env, self.pin_credential, self.pin_prompt)
+        if sum(map(bool, sources)) != 1:
+            raise ValueError("[hsm] needs one of pin_file, pin_env, pin_credential and pin_prompt")
         return self
+
+
+class KekSettings(BaseModel):
+    """`[kek]`: help for a start without people, where a passphrase seals the keystore."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    passphrase_file: Path | None = None
+    """A file with the passphrase."""
+    passphrase_credential: str = ""
+    """A systemd credential with it (LoadCredential=)."""
 
 
 class Settings(BaseSettings):
@@ -144,6 +158,8 @@ class Settings(BaseSettings):
     """Calls per second about one app, likewise."""
     hsm: TokenSettings | None = None
     """The PKCS #11 token; none if absent."""
+    kek: KekSettings = KekSettings()
+    """Help for opening the key-encryption key; see `privyseald kek`."""
     connections: int = Field(default=1000, ge=1)
     """Open connections on each gRPC port."""
     metrics: str = ""

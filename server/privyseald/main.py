@@ -5,26 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import structlog
 import uvloop
 from privyseal import __version__
 
-from privyseald import bootstrap, setup
-from privyseald.config import Settings, load
+from privyseald import bootstrap, kek_cli, setup
+from privyseald.cli import DATA, fail, read_secret, read_settings
 from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
-
-DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    default=Path("privyseal-data"),
-    envvar="PRIVYSEALD_DATA",
-    show_default=True,
-    help="The data directory.",
-)
 
 
 def configure_logging() -> None:
@@ -38,19 +28,6 @@ def configure_logging() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
-
-
-def fail(message: str) -> NoReturn:
-    """Say what is wrong in a line and exit with 1."""
-    click.echo(f"privyseald: {message}", err=True)
-    sys.exit(1)
-
-
-def _settings(data: Path) -> Settings:
-    try:
-        return load(data.resolve())
-    except ValueError as error:
-        fail(f"settings are wrong: {error}")
 
 
 @click.group()
@@ -68,7 +45,7 @@ def main() -> None:
 @click.option("--host", multiple=True, help="A name or address of this server; repeatable.")
 def init(data: Path, host: tuple[str, ...]) -> None:
     """Make a data directory: CA, certificates, keys, log, first admin."""
-    settings = _settings(data)
+    settings = read_settings(data)
     hosts = list(dict.fromkeys([*host, "localhost", "127.0.0.1"]))
     try:
         uvloop.run(setup.initialise(settings, hosts))
@@ -86,7 +63,7 @@ def init(data: Path, host: tuple[str, ...]) -> None:
 @DATA
 def serve(data: Path) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
-    settings = _settings(data)
+    settings = read_settings(data)
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
     sys.setswitchinterval(0.002)  # the store's thread must not hold up the loop for long
@@ -104,9 +81,9 @@ def token_login(data: Path) -> None:
     Tokens lock after a few wrong PINs, so that the daemon stops after one. When this has
     succeeded, a running daemon goes on by itself.
     """
-    settings = _settings(data)
+    settings = read_settings(data)
     try:
-        bootstrap.login_to_token(settings)
+        bootstrap.login_to_token(settings, lambda prompt: read_secret(None, prompt))
     except (HsmDownError, OSError, ValueError) as error:
         fail(f"cannot log in: {error}")
     click.echo("the token took the PIN")
@@ -121,7 +98,7 @@ def issue_certificate(data: Path, name: str, out: Path) -> None:
 
     It can do nothing before an admin grants it a role, as `certificate:NAME`.
     """
-    settings = _settings(data)
+    settings = read_settings(data)
     try:
         out.mkdir(mode=0o700)
         setup.issue_client(settings, name, out)
@@ -130,6 +107,9 @@ def issue_certificate(data: Path, name: str, out: Path) -> None:
     click.echo(f"profile    {out / 'profile.toml'}")
     click.echo(f"principal  certificate:{name}")
 
+
+main.add_command(kek_cli.unseal)
+main.add_command(kek_cli.kek)
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,8 @@ from privyseald.adapters import pki, schema
 from privyseald.adapters.repositories_access import grant_row
 from privyseald.adapters.sql_engine import make_engine, migrate
 from privyseald.config import Settings
+from privyseald.keyholder.custody import KekFile
+from privyseald.keyholder.kek import RAW
 from privyseald.keyholder.keystore import KEK_SIZE
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
@@ -46,7 +48,8 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     data = settings.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     data.chmod(0o700)
-    pki.write_private(data / "kek", secrets.token_bytes(KEK_SIZE))
+    pki.write_private(data / RAW, secrets.token_bytes(KEK_SIZE))
+    kek = KekFile(data / RAW)
     tls = data / "tls"
     tls.mkdir(mode=0o700)
     pki.create_ca(tls)
@@ -56,7 +59,7 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     admin = data / ADMIN
     admin.mkdir(mode=0o700)
     issue_client(settings, ADMIN, admin)
-    pool = KeyholderPool(data / "kek", 1)
+    pool = KeyholderPool(kek, 1)
     await pool.start()
     try:
         made = await pool.generate(log_key_identity())
@@ -65,7 +68,7 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     verifier = log_verifier(settings, made.public_key)
     origin = settings.log_origin
     start = Checkpoint(origin, 0, EMPTY_ROOT)
-    log_keyholder = LogKeyholder(data / "kek", made.wrapped)
+    log_keyholder = LogKeyholder(kek, made.wrapped)
     try:
         signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
     finally:

@@ -13,6 +13,7 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, seal
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
+from privyseald.keyholder.custody import KekFile
 from privyseald.keyholder.keystore import SoftwareKeystore, verify_message, verify_rsa_digest
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.supervisor import KeyholderPool
@@ -65,7 +66,7 @@ def keyholder(request, softhsm, tmp_path_factory):
 
     def run(scenario):
         async def with_pool():
-            pool = KeyholderPool(kek, 1, token=token)
+            pool = KeyholderPool(KekFile(kek), 1, token=token)
             await pool.start()
             try:
                 return await scenario(pool, place)
@@ -210,7 +211,7 @@ def test_a_token_key_needs_a_token(tmp_path):
     kek.chmod(0o600)
 
     async def scenario():
-        pool = KeyholderPool(kek, 1)
+        pool = KeyholderPool(KekFile(kek), 1)
         await pool.start()
         try:
             with pytest.raises(FailedPrecondition, match="no \\[hsm\\] settings"):
@@ -252,7 +253,7 @@ def test_an_existing_key_is_imported_and_signs(keyholder, algorithm):
     other_pkcs8, _ = existing(algorithm)
 
     async def scenario(pool, place):
-        import_key = SoftwareKeystore(pool._kek_file.read_bytes()).import_key
+        import_key = SoftwareKeystore(pool._kek.path.read_bytes()).import_key
         open_key = import_key.public_key().public_bytes_raw()
 
         def take(named, sealed):

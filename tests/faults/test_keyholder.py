@@ -9,6 +9,7 @@ import pytest
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
 from privyseald.keyholder import supervisor
+from privyseald.keyholder.custody import KekFile
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import Unavailable
@@ -28,7 +29,7 @@ def kek(tmp_path):
 
 def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(kek):
     async def scenario():
-        pool = KeyholderPool(kek, 1, call_limit=0.5)
+        pool = KeyholderPool(KekFile(kek), 1, call_limit=0.5)
         await pool.start()
         try:
             await pool.generate(IDENTITY)
@@ -60,7 +61,7 @@ def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(ke
 
     async def scenario():
         nonlocal pool
-        pool = KeyholderPool(kek, 1)
+        pool = KeyholderPool(KekFile(kek), 1)
         monkeypatch.setattr(supervisor, "_Link", Link)
         starting = asyncio.ensure_future(pool.start())
         await begun.wait()
@@ -77,7 +78,7 @@ def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(ke
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
     async def make():
-        pool = KeyholderPool(kek, 1)
+        pool = KeyholderPool(KekFile(kek), 1)
         await pool.start()
         try:
             return await pool.generate(log_key_identity())
@@ -85,7 +86,7 @@ def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
             await pool.stop()
 
     made = asyncio.run(make())
-    keyholder = LogKeyholder(kek, made.wrapped, call_limit=0.5)
+    keyholder = LogKeyholder(KekFile(kek), made.wrapped, call_limit=0.5)
     checkpoint = Checkpoint("test", 0, EMPTY_ROOT)
     try:
         first = keyholder.sign_checkpoint(checkpoint)
@@ -97,7 +98,7 @@ def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
 
 def test_a_call_to_a_process_that_has_just_gone_fails_at_once(kek):
     async def scenario():
-        pool = KeyholderPool(kek, 1)
+        pool = KeyholderPool(KekFile(kek), 1)
         await pool.start()
         try:
             link = pool._links[0]

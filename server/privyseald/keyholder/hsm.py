@@ -122,7 +122,7 @@ class HsmKey:
         return signature
 
     def _sign(self, data: bytes, mechanism: Mechanism) -> bytes:
-        with _token_errors():
+        with token_errors():
             return bytes(self._private.sign(data, mechanism=mechanism))
 
 
@@ -147,23 +147,8 @@ class HsmKeystore:
         Raises:
             HsmDownError: If that is not possible now; PinRefusedError if a person must look.
         """
-        settings = self._settings
-        state = Path(settings.state)
-        refused = state / REFUSED
-        with _token_errors(), (state / "hsm-login.lock").open("wb") as lock:
-            # One process at a time: the PIN is tried by one, and the others learn of it.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if refused.exists():
-                raise PinRefusedError("the token refused the PIN before")
-            serial = settings.serial.encode() or None
-            token = pkcs11.lib(settings.module).get_token(
-                token_label=settings.token, token_serial=serial
-            )
-            try:
-                self._session = token.open(user_pin=settings.read_pin(), rw=True)
-            except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
-                refused.write_text(type(error).__name__ + "\n")
-                raise PinRefusedError("the token refused the PIN") from None
+        with token_errors():
+            self._session = log_in(self._settings)
             self._connected_at = time.monotonic()
 
     @property
@@ -182,7 +167,7 @@ class HsmKeystore:
             "store": True,
             "private_template": _PRIVATE_TEMPLATE,
         }
-        with _token_errors():
+        with token_errors():
             session = self._require()
             if identity.algorithm.rsa_bits:
                 session.generate_keypair(KeyType.RSA, identity.algorithm.rsa_bits, **options)
@@ -208,7 +193,7 @@ class HsmKeystore:
         except ValueError as error:
             raise KeyUnusableError(f"the key's URI {error}") from None
         # A session need not show what others made since it began.
-        with _token_errors():
+        with token_errors():
             pkcs11.lib(self._settings.module).reinitialize()
         self._opened.clear()
         self.connect()
@@ -225,7 +210,7 @@ class HsmKeystore:
         key_id = secrets.token_bytes(_ID_BYTES)
         common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: identity.name}
         private_part, public_part = _token_objects(private)
-        with _token_errors():
+        with token_errors():
             session = self._require()
             session.create_object({**private_part, **common, **_PRIVATE_TEMPLATE})
             session.create_object({**public_part, **common, Attribute.VERIFY: True})
@@ -255,7 +240,7 @@ class HsmKeystore:
         return GeneratedKey(wrapped, spki, protection)
 
     def _address(self) -> TokenUri:
-        with _token_errors():
+        with token_errors():
             token = self._require().token
             serial = token.serial.rstrip(b"\0 ").decode("ascii", "replace")
             return TokenUri(token=token.label.strip(), serial=serial)
@@ -272,7 +257,7 @@ class HsmKeystore:
             named[Attribute.LABEL] = uri.label
         if uri.id:
             named[Attribute.ID] = uri.id
-        with _token_errors():
+        with token_errors():
             session = self._require()
             found = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, **named}))
             if not found and time.monotonic() - self._connected_at > _FRESH:
@@ -366,8 +351,32 @@ def _assert_attributes(private: Any, uri: TokenUri, *, generated: bool) -> dict[
     return told
 
 
+def log_in(settings: HsmSettings) -> Any:
+    """Return a session that is logged in; a PIN that is wrong is tried once, by one process.
+
+    Raises:
+        HsmDownError: If that is not possible now; PinRefusedError if a person must look.
+    """
+    state = Path(settings.state)
+    refused = state / REFUSED
+    with (state / "hsm-login.lock").open("wb") as lock:
+        # One process at a time: the PIN is tried by one, and the others learn of it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if refused.exists():
+            raise PinRefusedError("the token refused the PIN before")
+        serial = settings.serial.encode() or None
+        token = pkcs11.lib(settings.module).get_token(
+            token_label=settings.token, token_serial=serial
+        )
+        try:
+            return token.open(user_pin=settings.read_pin(), rw=True)
+        except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
+            refused.write_text(type(error).__name__ + "\n")
+            raise PinRefusedError("the token refused the PIN") from None
+
+
 @contextlib.contextmanager
-def _token_errors() -> Iterator[None]:
+def token_errors() -> Iterator[None]:
     """Turn what a token says into what the keyholder says; a session is not used on."""
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +30,8 @@ class HsmSettings:
         module: Path of the PKCS #11 module.
         token: Its label.
         serial: Its serial number, where labels repeat; any if empty.
-        pin_file, pin_env, pin_credential: One of them: a file, an environment variable, or a
-            systemd credential.
+        pin_file, pin_env, pin_credential, pin_prompt: One of them: a file, an environment
+            variable, a systemd credential, or whoever unseals the daemon.
         state: The folder where a refused PIN is noted.
     """
 
@@ -42,10 +42,15 @@ class HsmSettings:
     pin_file: str = ""
     pin_env: str = ""
     pin_credential: str = ""
+    pin_prompt: bool = False
+    typed: str = field(default="", repr=False)
+    """The PIN that somebody typed; never on a command line."""
 
     def read_pin(self) -> str:
         """Return the PIN. Raises HsmDownError if there is none."""
-        if self.pin_env:
+        if self.pin_prompt:
+            pin = self.typed
+        elif self.pin_env:
             pin = os.environ.get(self.pin_env, "")
         else:
             folder = os.environ.get("CREDENTIALS_DIRECTORY", "")

@@ -11,13 +11,13 @@ import contextlib
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import structlog
 from privyseal.verify.note import Checkpoint
 
 from privyseald.keyholder import wire
-from privyseald.keyholder.supervisor import command, environment
+from privyseald.keyholder.custody import KekSource
+from privyseald.keyholder.supervisor import spawn
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import WrappedKey
@@ -30,13 +30,13 @@ class LogKeyholder:
     """Signs checkpoints, blocking; for one thread. A process that died is replaced.
 
     Args:
-        kek_file: Where the key-encryption key is; only the keyholder reads it.
+        kek: Where the keyholder gets the key-encryption key from.
         key: The log's key, wrapped.
         call_limit: Seconds after which a call that does not end costs the process its life.
     """
 
-    def __init__(self, kek_file: Path, key: WrappedKey, call_limit: float = 10.0) -> None:
-        self._kek_file = kek_file
+    def __init__(self, kek: KekSource, key: WrappedKey, call_limit: float = 10.0) -> None:
+        self._kek = kek
         self._key = wire.key_to_wire(key)
         self._call_limit = call_limit
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,12 +88,7 @@ class LogKeyholder:
             return
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
-                command(theirs, self._kek_file),
-                pass_fds=(theirs.fileno(),),
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-            )
+            self._process = spawn(theirs, self._kek)
         self._link = ours
         ready = self._receive(START_LIMIT)
         self._log.info(

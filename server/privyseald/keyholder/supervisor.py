@@ -11,13 +11,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import cast
 
 import structlog
 from privyseal.verify.statement import Statement
 
 from privyseald.keyholder import wire
+from privyseald.keyholder.custody import MODULES, KekSource
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, Unavailable
@@ -27,21 +27,33 @@ MAX_WAITING = 4096
 """Requests in the keyholders at one time; more are refused, to be tried again."""
 
 
-# Variables by which PKCS #11 modules find their configuration.
-_MODULES = ("SOFTHSM2_", "PKCS11", "P11_", "TPM2_", "YUBIHSM_", "OCK_", "CLOUDHSM_")
-
-
 def _gone() -> Unavailable:
     return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
 
 
-def command(link: socket.socket, kek_file: Path, token: HsmSettings | None = None) -> list[str]:
-    """Return the command line of a keyholder process; nothing in it is secret."""
-    return [
-        *(sys.executable, "-m", "privyseald.keyholder.worker"),
-        *(str(link.fileno()), str(kek_file)),
-        *([json.dumps(asdict(token))] if token else []),
-    ]
+def spawn(
+    link: socket.socket, kek: KekSource, token: HsmSettings | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a keyholder process; nothing on its command line is secret.
+
+    Raises:
+        OSError: If it cannot be started.
+        Unavailable: If the daemon is sealed.
+    """
+    handle = kek.give()
+    try:
+        return subprocess.Popen(  # noqa: S603 - a fixed command, no shell
+            [
+                *(sys.executable, "-m", "privyseald.keyholder.worker"),
+                *(str(link.fileno()), str(handle)),
+                *([json.dumps(asdict(token))] if token else []),
+            ],
+            pass_fds=(link.fileno(), handle),
+            env=environment(token),
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        os.close(handle)
 
 
 def environment(token: HsmSettings | None = None) -> dict[str, str]:
@@ -52,7 +64,7 @@ def environment(token: HsmSettings | None = None) -> dict[str, str]:
     wanted = ["PATH", "PYTHONPATH", "VIRTUAL_ENV"]
     if token is not None:
         wanted += ["HOME", "CREDENTIALS_DIRECTORY", token.pin_env]
-        wanted += [n for n in os.environ if n.startswith(_MODULES)]
+        wanted += [n for n in os.environ if n.startswith(MODULES)]
     return {name: os.environ[name] for name in wanted if name in os.environ}
 
 
@@ -130,7 +142,7 @@ class KeyholderPool:
     """N keyholder processes as one `Keyholder`.
 
     Args:
-        kek_file: Where the key-encryption key is; only the keyholders read it.
+        kek: Where the keyholders get the key-encryption key from.
         processes: How many.
         call_limit: Seconds after which a call that does not end costs the process its life.
         token: The token that the processes also use.
@@ -138,12 +150,12 @@ class KeyholderPool:
 
     def __init__(
         self,
-        kek_file: Path,
+        kek: KekSource,
         processes: int,
         call_limit: float = 10.0,
         token: HsmSettings | None = None,
     ) -> None:
-        self._kek_file = kek_file
+        self._kek = kek
         self._token = token
         self._with_token: set[_Link] = set()
         self._processes = processes
@@ -273,12 +285,7 @@ class KeyholderPool:
             # Not the loop's own way: uvloop forks, which runs gRPC's fork handlers. They wait
             # for calls that only this thread can answer, and the daemon stands still. Popen
             # uses vfork, which runs none, and returns when the program has begun.
-            process = subprocess.Popen(  # noqa: S603,ASYNC220 - a fixed command, no shell
-                command(theirs, self._kek_file, self._token),
-                pass_fds=(theirs.fileno(),),
-                env=environment(self._token),
-                stdin=subprocess.DEVNULL,
-            )
+            process = spawn(theirs, self._kek, self._token)
         self.pids[slot] = process.pid
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[pb.Ready] = loop.create_future()

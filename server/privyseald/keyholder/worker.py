@@ -1,6 +1,6 @@
 """The keyholder process: reads requests from its socket, answers, and knows nothing else.
 
-Run as `python -m privyseald.keyholder.worker FD KEK_FILE [TOKEN_SETTINGS]`. It signs only
+Run as `python -m privyseald.keyholder.worker FD KEK_FD [TOKEN_SETTINGS]`. It signs only
 bytes that it built from a typed request, and verifies each signature before it answers. A
 process whose token failed answers what it can, and ends, so that a fresh one tries.
 """
@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, import_key_text, unseal
@@ -24,6 +24,7 @@ from privyseal.verify.statement import PAYLOAD_TYPE, pae
 
 from privyseald.keyholder import schemes, wire
 from privyseald.keyholder.confine import confine
+from privyseald.keyholder.kek import read_secrets
 from privyseald.keyholder.keystore import KeyUnusableError, Signer, SoftwareKeystore
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
@@ -185,19 +186,11 @@ def _made(key: GeneratedKey) -> pb.Response:
     return pb.Response(generated_key=made)
 
 
-def read_kek(path: Path) -> bytes:
-    """Read the key-encryption key: 32 bytes, in a file that only its owner can read.
-
-    Raises:
-        PermissionError: If others can read it.
-        ValueError: If it is not 32 bytes.
-    """
-    if path.stat().st_mode & 0o077:
-        raise PermissionError("the key-encryption key's file can be read by others")
-    kek = path.read_bytes()
-    if len(kek) != 32:
-        raise ValueError("the key-encryption key's file does not hold 32 bytes")
-    return kek
+def _take_secrets(handle: int) -> tuple[bytes, str]:
+    try:
+        return read_secrets(handle)
+    finally:
+        os.close(handle)
 
 
 def main() -> int:
@@ -207,7 +200,10 @@ def main() -> int:
     settings = HsmSettings(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else None
     try:
         missed = confine(network=settings is not None)
-        keystores = Keystores.make(SoftwareKeystore(read_kek(Path(sys.argv[2]))), settings)
+        kek, pin = _take_secrets(int(sys.argv[2]))
+        if settings is not None and pin:
+            settings = replace(settings, typed=pin)
+        keystores = Keystores.make(SoftwareKeystore(kek), settings)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
         return 1

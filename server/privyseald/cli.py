@@ -1,0 +1,48 @@
+"""What the commands of `privyseald` share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from privyseald.config import Settings, load
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("privyseal-data"),
+    envvar="PRIVYSEALD_DATA",
+    show_default=True,
+    help="The data directory.",
+)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong in a line and exit with 1."""
+    click.echo(f"privyseald: {message}", err=True)
+    sys.exit(1)
+
+
+def read_settings(data: Path) -> Settings:
+    """Return the settings in a data directory; exit with 1 if they are wrong."""
+    try:
+        return load(data.resolve())
+    except ValueError as error:
+        fail(f"settings are wrong: {error}")
+
+
+def read_secret(file: Path | None, prompt: str) -> str:
+    """Return a secret of a person's: from a file, or typed without being shown.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    if file is None:
+        return str(click.prompt(prompt, hide_input=True, err=True))
+    try:
+        return file.read_text().strip()
+    except UnicodeDecodeError:
+        raise OSError(f"{file} is no text") from None

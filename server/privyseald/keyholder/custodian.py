@@ -1,0 +1,223 @@
+"""The custodian process: has the key-encryption key, and gives it to keyholders.
+
+Run as `python -m privyseald.keyholder.custodian FD SETTINGS`. Until it is open it listens on
+`unseal.sock` in the data directory, which only the daemon's user can reach; shares and
+passphrases come in there and pass through no other process of the daemon. Then it waits for
+pipes on its socket, and writes the key into each, and after it the token's PIN if that is
+asked for. How the key is sealed may change meanwhile: what is open stays open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from privyseald.keyholder import kek as keks
+from privyseald.keyholder.confine import confine
+from privyseald.keyholder.custody import CustodySettings
+from privyseald.keyholder.kek import RAW, KekError, KekRecord
+from privyseald.keyholder.keystores import HsmDownError, HsmSettings
+
+SOCKET = "unseal.sock"
+MAX_LINE = 4096
+_LINE_SECONDS = 5.0
+_WANTS = {"shares": "share"}
+
+
+class Custodian:
+    """What is known of the key.
+
+    Args:
+        record: How it is sealed; None if it is in a file as it is.
+        settings: Where help may be had without people.
+    """
+
+    def __init__(self, record: KekRecord | None, settings: CustodySettings) -> None:
+        self._record = record
+        self._settings = settings
+        self._shares: dict[str, None] = {}
+        self.kek: bytes | None = None
+        self.pin = ""
+
+    @property
+    def provider(self) -> str:
+        """How the key is sealed, in a word."""
+        return "file" if self._record is None else self._record.provider
+
+    @property
+    def wants(self) -> str:
+        """What somebody must give next: passphrase, share or pin; empty if it is open."""
+        token = self._settings.token
+        if token is not None and token.pin_prompt and not self.pin:
+            return "pin"
+        return _WANTS.get(self.provider, self.provider) if self.kek is None else ""
+
+    def try_alone(self) -> str:
+        """Open the key without people, where the provider can; return why not, in words."""
+        record, settings = self._record, self._settings
+        try:
+            if record is None:
+                self.kek = keks.read_kek_file(Path(settings.data) / RAW)
+            elif record.provider == "credential":
+                self.kek = keks.open_credential(record)
+            elif record.provider == "token" and self.wants != "pin":
+                self.kek = self._from_token(record)
+            elif record.provider == "aws-kms":
+                # Here, so that a daemon without it needs no library of AWS.
+                from privyseald.keyholder.aws_kek import open_with_aws
+
+                self.kek = open_with_aws(record)
+            elif record.provider == "passphrase":
+                passphrase = _passphrase(settings)
+                if passphrase:
+                    self.kek = keks.open_with_passphrase(record, passphrase)
+        except (KekError, HsmDownError) as error:
+            return str(error)
+        except OSError as error:
+            return f"the key-encryption key cannot be read: {type(error).__name__}"
+        return ""
+
+    def _from_token(self, record: KekRecord) -> bytes:
+        if self._settings.token is None:
+            raise KekError("the key-encryption key needs a token, and there is no [hsm]")
+        # Here, so that a daemon without a token needs no PKCS #11 library.
+        from privyseald.keyholder.token_kek import open_with_token
+
+        return open_with_token(record, replace(self._settings.token, typed=self.pin))
+
+    def offer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Take what somebody offers, and return how far it is."""
+        error, given = "", request.get(self.wants)
+        try:
+            if isinstance(given, str) and given:
+                self._take(given)
+        except KekError as refused:
+            error = str(refused)
+        params = {} if self._record is None else self._record.params
+        return {
+            "state": "sealed" if self.wants else "open",
+            "wants": self.wants,
+            "have": len(self._shares),
+            "need": params.get("threshold", 1),
+            "error": error,
+        }
+
+    def _take(self, given: str) -> None:
+        if self.wants == "pin":
+            self.pin = given
+            if self.provider == "token" and (why := self.try_alone()):
+                self.pin = ""
+                raise KekError(why)
+        elif self._record is not None and self.wants == "passphrase":
+            self.kek = keks.open_with_passphrase(self._record, given)
+        elif self._record is not None and self.wants == "share":
+            self._add(self._record, " ".join(given.split()))
+
+    def _add(self, record: KekRecord, share: str) -> None:
+        if keks.share_id(share) != record.params.get("id"):
+            raise KekError("that is a share of another set; was the key sealed anew since?")
+        self._shares[share] = None
+        if len(self._shares) >= int(record.params["threshold"]):
+            shares, self._shares = list(self._shares), {}
+            self.kek = keks.join(record, shares)
+
+
+def _passphrase(settings: CustodySettings) -> str:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    path = settings.passphrase_file
+    if settings.passphrase_credential:
+        path = str(Path(folder) / Path(settings.passphrase_credential).name)
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise KekError("the file with the passphrase cannot be read") from None
+
+
+def _listen(folder: Path) -> socket.socket:
+    path = folder / SOCKET
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The umask of a confined process: nobody else can connect.
+    listener.bind(str(path))
+    listener.listen(8)
+    return listener
+
+
+def _unseal(custodian: Custodian, listener: socket.socket) -> None:
+    """Answer who unseals it, one after the other, until it is open."""
+    while custodian.wants:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(_LINE_SECONDS)
+            line = b""
+            while not line.endswith(b"\n") and len(line) < MAX_LINE:
+                chunk = connection.recv(MAX_LINE)
+                if not chunk:
+                    break
+                line += chunk
+            try:
+                request = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(request, dict):
+                answer = custodian.offer(request)
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _serve(link: socket.socket, kek: bytes, pin: str) -> None:
+    """Write the key and the PIN into each pipe that comes."""
+    while True:
+        message, handles, _, _ = socket.recv_fds(link, 64, 1)
+        if not message:
+            return
+        for handle in handles:
+            with contextlib.suppress(OSError):
+                os.write(handle, kek + pin.encode())
+            os.close(handle)
+
+
+def main() -> int:
+    """Open the key, give it to who asks, end with the daemon."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given = json.loads(sys.argv[2])
+    token = given.pop("token")
+    settings = CustodySettings(**given, token=HsmSettings(**token) if token else None)
+    folder = Path(settings.data)
+    try:
+        record = keks.read_record(folder)
+        away = record is not None and record.provider in {"token", "aws-kms"}
+        confine(network=away)
+    except (OSError, KekError) as error:
+        sys.stderr.write(f"custodian cannot start: {error}\n")
+        return 1
+    custodian = Custodian(record, settings)
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        why = custodian.try_alone()
+        if custodian.wants:
+            link.send(f"sealed {custodian.provider} {why}".strip().encode()[:1000])
+            if custodian.wants not in {"passphrase", "share", "pin"}:
+                # Nobody can help but who mends what is missing; another process tries again.
+                threading.Event().wait(2)
+                return 1
+            with _listen(folder) as listener:
+                _unseal(custodian, listener)
+            (folder / SOCKET).unlink(missing_ok=True)
+        if custodian.kek is None:
+            return 1
+        link.send(b"open")
+        _serve(link, custodian.kek, custodian.pin)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
