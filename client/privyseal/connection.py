@@ -6,7 +6,7 @@ import os
 import time
 import tomllib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from privyseal.v1 import (
     access_service_pb2_grpc,
     app_service_pb2_grpc,
     approval_service_pb2_grpc,
+    backup_service_pb2_grpc,
     key_service_pb2_grpc,
     log_service_pb2_grpc,
     policy_service_pb2_grpc,
@@ -148,6 +149,7 @@ class Connection:
         self._channel = grpc.secure_channel(profile.server, credentials, options)
         self._metadata = (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
         self.approvals = approval_service_pb2_grpc.ApprovalServiceStub(self._channel)
+        self.backups = backup_service_pb2_grpc.BackupServiceStub(self._channel)
         self.policies = policy_service_pb2_grpc.PolicyServiceStub(self._channel)
         self.access = access_service_pb2_grpc.AccessServiceStub(self._channel)
         self.apps = app_service_pb2_grpc.AppServiceStub(self._channel)
@@ -176,6 +178,18 @@ class Connection:
         if self._profile.anonymous and (app := _app_of(request)):
             self.identify(app, getattr(request, "bundle_sha256", b""))
         return self._try(method, request)
+
+    def receive(self, method: Any, request: Any, seconds: float) -> Iterator[Any]:
+        """Call a method that answers with a stream, and yield what comes; no second try.
+
+        Raises:
+            ClientError: With the daemon's reason; UnreachableError if there is no answer.
+        """
+        request.request_id = str(uuid.uuid4())
+        try:
+            yield from method(request, timeout=seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._explain(error) from None
 
     def identify(self, app: str, digest: bytes = b"") -> None:
         """Exchange the job's identity token for a session, unless there is one.

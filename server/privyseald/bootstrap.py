@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import time
@@ -24,6 +25,8 @@ from privyseal.v1 import (
     app_service_pb2_grpc,
     approval_service_pb2,
     approval_service_pb2_grpc,
+    backup_service_pb2,
+    backup_service_pb2_grpc,
     key_service_pb2,
     key_service_pb2_grpc,
     log_service_pb2,
@@ -35,6 +38,7 @@ from privyseal.v1 import (
     signing_service_pb2,
     signing_service_pb2_grpc,
 )
+from privyseal.verify.backup import note_text
 from privyseal.verify.importing import import_key_text
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.note import Checkpoint, format_note
@@ -42,6 +46,8 @@ from prometheus_client import start_http_server
 
 from privyseald.adapters import policies_cedar
 from privyseald.adapters.alarm import LoudAlarm
+from privyseald.adapters.backup_archive import BackupArchiver, Quorum
+from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.adapters.peers import CaFile, CertificatePeers
@@ -57,9 +63,11 @@ from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import WrappedKey
 from privyseald.model.workload import Issuer
+from privyseald.ports import Transaction
 from privyseald.rpc.access_servicer import AccessServicer
 from privyseald.rpc.app_servicer import AppServicer
 from privyseald.rpc.approval_servicer import ApprovalServicer
+from privyseald.rpc.backup_servicer import BackupServicer
 from privyseald.rpc.calls import Gate
 from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
@@ -69,6 +77,7 @@ from privyseald.rpc.sealed import Sealed
 from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
 from privyseald.services.audit import Audit
+from privyseald.services.backups import Backups
 from privyseald.services.consent import Consent
 from privyseald.services.credentials import Credentials
 from privyseald.services.grants import Grants
@@ -80,6 +89,8 @@ from privyseald.services.workloads import Workloads
 from privyseald.setup import clock, log_key_identity, log_verifier
 
 MAX_MESSAGE = 1 << 20
+LOSS = "accepted-loss.json"
+"""The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
 GC_THRESHOLD = (20_000, 20, 20)
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -198,6 +209,7 @@ class Daemon:
             clock=clock,
             sign_checkpoint=self._sign_checkpoint,
             origin=settings.log_origin,
+            kept=CheckpointFile(settings.file(settings.last_checkpoint), self.verifier),
         )
         # One of each, whatever the number of ports: they keep caches and counters.
         store, keyholder = self.store, self.keyholder
@@ -221,6 +233,7 @@ class Daemon:
         self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
         self._releases = Releases(store, access, clock, self.verifier)
         self._audit = Audit(store, access)
+        self._backups = Backups(store, access, self._archiver())
         self._import_note = ""
         self._servers: list[grpc.aio.Server] = []
         self._gateway: uvicorn.Server | None = None
@@ -245,6 +258,8 @@ class Daemon:
             raise Unavailable("the log's keyholder could not start", reason="LOG_DOWN") from None
         head = (await self.store.read(lambda view: view.log.head())).note
         await asyncio.to_thread(migrate, settings.database_url, lambda _: head, settings.log_origin)
+        await self.store.check()
+        await self._record_loss()
         # Before anybody can ask: a part that is not known yet would be one that is not there.
         await self._tell_health()
         self._servers = await self._listen(self._add_services)
@@ -254,6 +269,20 @@ class Daemon:
             start_http_server(int(port), host)
         await self._tell_health()
         self._health_task = asyncio.create_task(self._watch_health())
+
+    async def _record_loss(self) -> None:
+        """Tell the log, before anything else, of entries that an operator gave up."""
+        file = self._settings.data / LOSS
+        if not file.exists():
+            return
+        lost = json.loads(file.read_text())
+
+        def act(tx: Transaction) -> Callable[[object], bytes]:
+            tx.record({"act": "log.loss-accepted", "principal": "operator", **lost})
+            return lambda _: b""
+
+        await self.store.commit(act)
+        file.unlink()
 
     async def _open(self) -> None:
         """Wait until the key-encryption key is open; meanwhile say so on every port."""
@@ -318,13 +347,35 @@ class Daemon:
         serving = health_pb2.HealthCheckResponse.SERVING
         down = health_pb2.HealthCheckResponse.NOT_SERVING
         software = serving if self.keyholder.serving else down
-        await self._health.set("", software)
+        await self._health.set("", down if self.store.broken else software)
         await self._health.set("privyseal.keys.software", software)
+        await self._health.set("privyseal.log", down if self.store.broken else serving)
         if self._settings.hsm is not None:
             token = serving if self.keyholder.token_serving else down
             await self._health.set("privyseal.keys.token", token)
         # Sealed again, what runs signs on, and what dies is not replaced.
         await self._health.set("privyseal.kek", serving if self.kek.opened else down)
+
+    def _archiver(self) -> BackupArchiver:
+        settings = self._settings
+        chosen = settings.backup
+
+        def sign(digest: bytes) -> str:
+            origin = settings.log_origin
+            signature = self.log_keyholder.sign_backup(origin, digest)
+            return format_note(
+                note_text(origin, digest), origin, self.verifier.public_key, signature
+            )
+
+        return BackupArchiver(
+            settings.data,
+            settings.database_url,
+            settings.log_origin,
+            Quorum(chosen.keys, chosen.threshold) if chosen else None,
+            seal=self.kek.seal_backup,
+            sign=sign,
+            clock=clock,
+        )
 
     def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
         signature = self.log_keyholder.sign_checkpoint(checkpoint)
@@ -369,6 +420,9 @@ class Daemon:
             ),
             server,
         )
+        backup_service_pb2_grpc.add_BackupServiceServicer_to_server(
+            BackupServicer(gate, self._backups), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [
             module.DESCRIPTOR.services_by_name[service].full_name
@@ -376,6 +430,7 @@ class Daemon:
                 access_service_pb2,
                 app_service_pb2,
                 approval_service_pb2,
+                backup_service_pb2,
                 key_service_pb2,
                 log_service_pb2,
                 policy_service_pb2,

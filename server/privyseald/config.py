@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from privyseal.verify.backup import MAX_RECIPIENTS, parse_recipient
+from privyseal.verify.errors import VerificationError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -117,6 +119,30 @@ class KekSettings(BaseModel):
     """A systemd credential with it (LoadCredential=)."""
 
 
+class BackupSettings(BaseModel):
+    """`[backup]`: who can open a backup, and how many of them it takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipients: list[str] = Field(min_length=1, max_length=MAX_RECIPIENTS)
+    """As `privyseal backup new-recipient` prints them."""
+    threshold: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _enough(self) -> BackupSettings:
+        if self.threshold > len(set(self.keys)):
+            raise ValueError("[backup] threshold is more than there are recipients")
+        return self
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The recipients' public keys, 32 bytes each. Raises ValueError."""
+        try:
+            return [parse_recipient(text) for text in self.recipients]
+        except VerificationError as error:
+            raise ValueError(f"[backup] {error}") from None
+
+
 class Settings(BaseSettings):
     """What `privyseald serve` needs to know."""
 
@@ -158,6 +184,10 @@ class Settings(BaseSettings):
     """Calls per second about one app, likewise."""
     hsm: TokenSettings | None = None
     """The PKCS #11 token; none if absent."""
+    last_checkpoint: Path = Path("last-checkpoint")
+    """Where the log's last checkpoint is kept besides the database; best on another disk."""
+    backup: BackupSettings | None = None
+    """Who can open backups; no backup can be made if absent."""
     kek: KekSettings = KekSettings()
     """Help for opening the key-encryption key; see `privyseald kek`."""
     connections: int = Field(default=1000, ge=1)

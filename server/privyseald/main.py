@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from privyseal import __version__
 
-from privyseald import bootstrap, kek_cli, setup
+from privyseald import bootstrap, kek_cli, recovery_cli, setup
 from privyseald.cli import DATA, fail, read_secret, read_settings
 from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
@@ -108,6 +108,8 @@ def issue_certificate(data: Path, name: str, out: Path) -> None:
     click.echo(f"principal  certificate:{name}")
 
 
+main.add_command(recovery_cli.restore)
+main.add_command(recovery_cli.accept_loss)
 main.add_command(kek_cli.unseal)
 main.add_command(kek_cli.kek)
 

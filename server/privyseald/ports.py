@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from privyseal.verify.canonical import Json
+from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import NativeRange, Statement
 
 from privyseald.model.approvals import Approval
@@ -116,6 +117,41 @@ class TokenVerifier(Protocol):
             TokenRefused: With a reason of its own for each thing that can be wrong.
             Unavailable: If the issuer's keys cannot be had.
         """
+        ...
+
+
+class LastCheckpoint(Protocol):
+    """The newest checkpoint, kept where restoring the database does not reach it."""
+
+    def read(self) -> Checkpoint | None:
+        """Return it; None if there is none. Raises OSError."""
+        ...
+
+    def write(self, note: str) -> None:
+        """Keep another, a signed note. Raises OSError."""
+        ...
+
+
+class Archive(Protocol):
+    """A backup that was made."""
+
+    sha256: bytes
+    size: int
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield it."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what is left of it here."""
+        ...
+
+
+class Archiver(Protocol):
+    """Makes backups of state, log and wrapped keys, of one moment."""
+
+    async def make(self) -> Archive:
+        """Make one. Raises FailedPrecondition if nobody could open it; Unavailable."""
         ...
 
 

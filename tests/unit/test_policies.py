@@ -282,7 +282,17 @@ def test_what_was_undone_is_not_remembered_as_what_is_allowed(tmp_path):
     # An act that is undone gives its revision back: the next change gets the same number.
     url = f"sqlite:///{tmp_path / 'test.db'}"
     migrate(url, lambda checkpoint: checkpoint.text(), "test")
-    store = SqlStore(url, clock=lambda: 1, sign_checkpoint=Checkpoint.text, origin="test")
+
+    class Kept:
+        def read(self):
+            return None
+
+        def write(self, note):
+            assert note
+
+    store = SqlStore(
+        url, clock=lambda: 1, sign_checkpoint=Checkpoint.text, origin="test", kept=Kept()
+    )
     access = Access(store, CedarPolicies(1), lambda: 1)
     who = Caller("certificate:rita", credential="1f")
     asked = Query(Action.RELEASE_SIGN, "a")

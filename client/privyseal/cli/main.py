@@ -13,6 +13,7 @@ GROUPS = {
     "access": "API tokens, and certificates that are denied.",
     "app": "Apps.",
     "approval": "Ask for the consent of others, and give it.",
+    "backup": "Make, check and open backups.",
     "artifact": "Make what Capgo, CodePush and minisign devices want.",
     "deploy": "Point channels at releases.",
     "doctor": "Check the set-up and say what to mend.",

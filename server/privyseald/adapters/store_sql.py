@@ -20,18 +20,21 @@ from sqlalchemy import Connection, delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from privyseald.adapters import schema
+from privyseald.adapters.continuity import Continuity
 from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.sql_engine import READER, make_engine
 from privyseald.adapters.sql_transaction import SealedGroup, SqlTransaction, SqlView, stored
 from privyseald.model import merkle
-from privyseald.model.errors import DomainError, Unavailable
-from privyseald.ports import Act, Clock, Request, Sealed, Signing, View
+from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
+from privyseald.ports import Act, Clock, LastCheckpoint, Request, Sealed, Signing, View
 
 MAX_GROUP = 128
 ANSWERS_KEPT = 7 * 86400
 """Seconds for which a repeated request gets the first one's answer."""
 _SWEEP = 3600
 SignCheckpoint = Callable[[Checkpoint], str]
+_Frontier = tuple[int, dict[merkle.Node, bytes]]
+_Ran = tuple[list[bytes | Exception], _Frontier, tuple[Checkpoint, str] | None]
 
 
 @dataclass
@@ -50,21 +53,29 @@ class SqlStore:
         clock: Tells the time.
         sign_checkpoint: Signs a checkpoint and returns the note; called in the store's thread.
         origin: The log's name.
+        kept: Keeps the last checkpoint outside the database.
     """
 
     def __init__(
-        self, url: str, *, clock: Clock, sign_checkpoint: SignCheckpoint, origin: str
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        sign_checkpoint: SignCheckpoint,
+        origin: str,
+        kept: LastCheckpoint,
     ) -> None:
         self._engine = make_engine(url)
         self._clock = clock
         self._sign = sign_checkpoint
         self._origin = origin
+        self._continuity = Continuity(kept)
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(4, READER)
         self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
         self._closed = False
-        self._frontier: tuple[int, dict[merkle.Node, bytes]] | None = None
+        self._frontier: _Frontier | None = None
         self._swept = 0
         self._log = structlog.get_logger("store")
 
@@ -124,25 +135,55 @@ class SqlStore:
         """Commit a group; on failure of the whole, every act gets the error."""
         try:
             with self._engine.connect() as connection, connection.begin():
-                outcomes, frontier = self._run(connection, group)
+                outcomes, frontier, signed = self._run(connection, group)
+            if signed is not None:
+                self._continuity.committed(*signed)
+            self._frontier = frontier
+            self._continuity.keep()
+        except DomainError as error:
+            failure: Exception = error
+            self._log.error("commit refused", reason=error.reason, message=error.message)
         except SQLAlchemyError as error:
-            failure: Exception = Unavailable("the store cannot be written now", reason="STORE_DOWN")
+            failure = Unavailable("the store cannot be written now", reason="STORE_DOWN")
             self._log.error("commit failed", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the callers must hear of it, whatever it is
             failure = Unavailable("the log cannot be signed now", reason="LOG_DOWN")
             self._log.error("commit failed", error=type(error).__name__)
         else:
-            self._frontier = frontier
             return outcomes
         self._frontier = None
         return [failure for _ in group]
 
-    def _run(
-        self, connection: Connection, group: list[_Waiting]
-    ) -> tuple[list[bytes | Exception], tuple[int, dict[merkle.Node, bytes]]]:
+    @property
+    def broken(self) -> str:
+        """Why nothing is signed with this database; empty if all is well."""
+        return self._continuity.broken
+
+    async def check(self) -> None:
+        """Compare the log with the last checkpoint; `broken` tells the result.
+
+        Raises:
+            Unavailable: If the store cannot be read.
+        """
+
+        def run() -> None:
+            with self._engine.connect() as connection, connection.begin():
+                log = SqlLog(Db(connection))
+                self._continuity.check(log, log.head())
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, run)
+        except FailedPrecondition as error:
+            self._log.error("rolled back", message=error.message)
+        except (SQLAlchemyError, OSError):
+            raise Unavailable("the store cannot be read now", reason="STORE_DOWN") from None
+
+    def _run(self, connection: Connection, group: list[_Waiting]) -> _Ran:
         now = self._clock()
         self._sweep(connection, now)
-        head = SqlLog(Db(connection)).head()
+        log = SqlLog(Db(connection))
+        head = log.head()
+        self._continuity.check(log, head)
         transaction = SqlTransaction(connection, now, head.size)
         transaction.look_up(
             [w.request for w in group if w.request is not None],
@@ -150,8 +191,8 @@ class SqlStore:
         )
         made = [self._one(transaction, waiting) for waiting in group]
         growth = self._grow(connection, head.size, transaction.leaves, now)
-        note = self._seal(connection, growth) if transaction.leaves else head.note
-        sealed = SealedGroup(transaction, growth, note)
+        signed = self._seal(connection, growth) if transaction.leaves else None
+        sealed = SealedGroup(transaction, growth, signed[1] if signed else head.note)
         outcomes: list[bytes | Exception] = []
         answers: list[dict[str, Any]] = []
         for waiting, finish in zip(group, made, strict=True):
@@ -171,7 +212,7 @@ class SqlStore:
         transaction.releases.flush(connection)
         if answers:
             connection.execute(insert(schema.answers), answers)
-        return outcomes, (growth.size, growth.frontier())
+        return outcomes, (growth.size, growth.frontier()), signed
 
     def _one(
         self, transaction: SqlTransaction, waiting: _Waiting
@@ -214,14 +255,14 @@ class SqlStore:
         )
         return growth
 
-    def _seal(self, connection: Connection, growth: merkle.Growth) -> str:
+    def _seal(self, connection: Connection, growth: merkle.Growth) -> tuple[Checkpoint, str]:
         """Sign the checkpoint over the grown tree and make it the log's head."""
         checkpoint = Checkpoint(self._origin, growth.size, merkle.root(growth.size, growth.node))
         note = self._sign(checkpoint)
         connection.execute(
             update(schema.log_head), {"size": growth.size, "root": checkpoint.root, "note": note}
         )
-        return note
+        return checkpoint, note
 
     def _sweep(self, connection: Connection, now: int) -> None:
         """Forget answers that no retry will ask for any more, and what has expired."""

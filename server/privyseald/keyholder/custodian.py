@@ -9,6 +9,7 @@ asked for. How the key is sealed may change meanwhile: what is open stays open.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from privyseald.keyholder import kek as keks
+from privyseald.keyholder.backup import seal_for
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.custody import CustodySettings
 from privyseald.keyholder.kek import RAW, KekError, KekRecord
@@ -28,6 +30,7 @@ from privyseald.keyholder.keystores import HsmDownError, HsmSettings
 
 SOCKET = "unseal.sock"
 MAX_LINE = 4096
+MAX_REQUEST = 65_536
 _LINE_SECONDS = 5.0
 _WANTS = {"shares": "share"}
 
@@ -175,15 +178,26 @@ def _unseal(custodian: Custodian, listener: socket.socket) -> None:
 
 
 def _serve(link: socket.socket, kek: bytes, pin: str) -> None:
-    """Write the key and the PIN into each pipe that comes."""
+    """Write into each pipe that comes: key and PIN, or what a backup needs."""
     while True:
-        message, handles, _, _ = socket.recv_fds(link, 64, 1)
+        message, handles, _, _ = socket.recv_fds(link, MAX_REQUEST, 1)
         if not message:
             return
         for handle in handles:
-            with contextlib.suppress(OSError):
-                os.write(handle, kek + pin.encode())
-            os.close(handle)
+            answer = kek + pin.encode() if message == b"give" else _backup(kek, message)
+            with contextlib.suppress(OSError), os.fdopen(handle, "wb") as pipe:
+                pipe.write(answer)
+
+
+def _backup(kek: bytes, message: bytes) -> bytes:
+    """Answer a request for a backup; of one that is malformed, with nothing."""
+    try:
+        asked = json.loads(message)
+        recipients = [base64.b64decode(key) for key in asked["recipients"]]
+        made = seal_for(kek, str(asked["id"]), int(asked["threshold"]), recipients)
+    except (ValueError, KeyError, TypeError, KekError):
+        return b""
+    return made.to_json()
 
 
 def main() -> int:

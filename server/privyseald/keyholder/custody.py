@@ -8,6 +8,7 @@ that holds it.
 from __future__ import annotations
 
 import array
+import base64
 import json
 import os
 import socket
@@ -22,6 +23,7 @@ from typing import Protocol
 
 import structlog
 
+from privyseald.keyholder.backup import SealedKek
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.model.errors import Unavailable
 
@@ -111,13 +113,41 @@ class Custody:
 
     def give(self) -> int:
         """Return the end of a pipe that the custodian writes to; see `KekSource`."""
+        return self._ask(b"give")
+
+    def seal_backup(self, backup: str, threshold: int, recipients: list[bytes]) -> SealedKek:
+        """Have the key sealed for a quorum of recipients.
+
+        Args:
+            backup: The backup's id.
+            threshold: How many open it together.
+            recipients: Public keys (X25519), 32 bytes each.
+
+        Raises:
+            Unavailable: If the daemon is sealed, or the custodian fails.
+        """
+        asked = {
+            "id": backup,
+            "threshold": threshold,
+            "recipients": [base64.b64encode(key).decode() for key in recipients],
+        }
+        try:
+            with os.fdopen(self._ask(json.dumps(asked).encode()), "rb") as pipe:
+                return SealedKek.from_json(pipe.read())
+        except (OSError, ValueError):
+            raise Unavailable(
+                "the key-encryption key cannot be sealed for a backup now", reason="KEYHOLDER_DOWN"
+            ) from None
+
+    def _ask(self, message: bytes) -> int:
+        """Send a request and return the pipe that its answer comes in."""
         link = self._link
         if link is None or not self.opened:
             raise Unavailable("the daemon is sealed", reason="SEALED")
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             handles = array.array("i", [theirs])
-            link.sendmsg([b"give"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+            link.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
         except OSError:
             os.close(ours)
             raise

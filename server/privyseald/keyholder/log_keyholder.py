@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import threading
 import time
 
 import structlog
@@ -27,7 +28,7 @@ _TRIES = 2
 
 
 class LogKeyholder:
-    """Signs checkpoints, blocking; for one thread. A process that died is replaced.
+    """Signs checkpoints, blocking, one call at a time. A process that died is replaced.
 
     Args:
         kek: Where the keyholder gets the key-encryption key from.
@@ -42,6 +43,7 @@ class LogKeyholder:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
         self._buffer = bytearray()
+        self._lock = threading.Lock()
         self._log = structlog.get_logger("keyholder")
 
     def sign_checkpoint(self, checkpoint: Checkpoint) -> bytes:
@@ -67,7 +69,21 @@ class LogKeyholder:
         signed = self._answer(asked, "signed_import_key").signed_import_key
         return signed.public_key, signed.signature
 
+    def sign_backup(self, origin: str, sha256: bytes) -> bytes:
+        """Return the signature over the text of a backup's note.
+
+        Raises:
+            Unavailable: If the process cannot be started or does not answer.
+        """
+        call = pb.SignBackup(key=self._key, origin=origin, sha256=sha256)
+        asked = pb.Request(id=1, sign_backup=call)
+        return self._answer(asked, "signed_backup").signed_backup.signature
+
     def _answer(self, asked: pb.Request, wanted: str) -> pb.Response:
+        with self._lock:
+            return self._answer_alone(asked, wanted)
+
+    def _answer_alone(self, asked: pb.Request, wanted: str) -> pb.Response:
         request = wire.frame(asked.SerializeToString())
         for _ in range(_TRIES):
             try:

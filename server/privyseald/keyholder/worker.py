@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from privyseal.verify.backup import note_text
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, import_key_text, unseal
 from privyseal.verify.note import Checkpoint
@@ -57,6 +58,7 @@ class Worker:
             "generate_key": self._generate,
             "import_key": self._import,
             "sign_import_key": self._import_key,
+            "sign_backup": self._backup,
         }
 
     def answer(self, request: pb.Request) -> pb.Response:
@@ -122,6 +124,16 @@ class Worker:
         text = import_key_text(call.origin, public)
         signed = pb.SignedImportKey(public_key=public, signature=signer.sign(text.encode()))
         return pb.Response(signed_import_key=signed)
+
+    def _backup(self, request: pb.Request) -> pb.Response:
+        call = request.sign_backup
+        signer = self._log_signer(call.key, call.origin)
+        if len(call.sha256) != 32:
+            raise RefusedError("a digest is not 32 bytes")
+        signed = pb.SignedBackup(
+            signature=signer.sign(note_text(call.origin, call.sha256).encode())
+        )
+        return pb.Response(signed_backup=signed)
 
     def _log_signer(self, message: pb.WrappedKey, origin: str) -> Signer:
         key = wire.key_from_wire(message)

@@ -157,6 +157,25 @@ def stream(
     return handler
 
 
+def answer_stream(
+    method: Callable[[Any, _Req, Caller], AsyncIterator[_Res]],
+) -> Callable[[Any, _Req, Context], AsyncIterator[_Res]]:
+    """Make a servicer's method out of one that answers a request with a stream."""
+    calls = CALLS.labels(method.__name__)
+
+    @functools.wraps(method)
+    async def handler(self: Any, request: _Req, context: Context) -> AsyncIterator[_Res]:
+        calls.inc()
+        try:
+            caller = await self.gate.enter(context, request)
+            async for answer in method(self, request, caller):
+                yield answer
+        except Exception as error:  # noqa: BLE001 - every error becomes a status
+            await abort(context, error)
+
+    return handler
+
+
 async def in_order(
     requests: AsyncIterator[_Req], answer: Callable[[_Req], Awaitable[_Res]], most: int
 ) -> AsyncIterator[_Res]:

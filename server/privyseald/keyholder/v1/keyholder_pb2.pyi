@@ -284,6 +284,33 @@ class SignCheckpoint(_message.Message):
 Global___SignCheckpoint: _TypeAlias = SignCheckpoint  # noqa: Y015
 
 @_typing.final
+class SignBackup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    sha256: _builtins.bytes
+    """SHA-256 of the backup up to its note, 32 bytes."""
+    @_builtins.property
+    def key(self) -> Global___WrappedKey: ...
+    def __init__(
+        self,
+        *,
+        key: Global___WrappedKey | None = ...,
+        origin: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "origin", b"origin", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignBackup: _TypeAlias = SignBackup  # noqa: Y015
+
+@_typing.final
 class Request(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -293,6 +320,7 @@ class Request(_message.Message):
     SIGN_CHECKPOINT_FIELD_NUMBER: _builtins.int
     IMPORT_KEY_FIELD_NUMBER: _builtins.int
     SIGN_IMPORT_KEY_FIELD_NUMBER: _builtins.int
+    SIGN_BACKUP_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generate_key(self) -> Global___GenerateKey: ...
@@ -304,6 +332,8 @@ class Request(_message.Message):
     def import_key(self) -> Global___ImportKey: ...
     @_builtins.property
     def sign_import_key(self) -> Global___SignImportKey: ...
+    @_builtins.property
+    def sign_backup(self) -> Global___SignBackup: ...
     def __init__(
         self,
         *,
@@ -313,12 +343,13 @@ class Request(_message.Message):
         sign_checkpoint: Global___SignCheckpoint | None = ...,
         import_key: Global___ImportKey | None = ...,
         sign_import_key: Global___SignImportKey | None = ...,
+        sign_backup: Global___SignBackup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "import_key", b"import_key", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -421,6 +452,25 @@ class SignedCheckpoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignedCheckpoint: _TypeAlias = SignedCheckpoint  # noqa: Y015
+
+@_typing.final
+class SignedBackup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedBackup: _TypeAlias = SignedBackup  # noqa: Y015
 
 @_typing.final
 class SignedImportKey(_message.Message):
@@ -537,6 +587,7 @@ class Response(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     SIGNED_IMPORT_KEY_FIELD_NUMBER: _builtins.int
+    SIGNED_BACKUP_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -550,6 +601,8 @@ class Response(_message.Message):
     def ready(self) -> Global___Ready: ...
     @_builtins.property
     def signed_import_key(self) -> Global___SignedImportKey: ...
+    @_builtins.property
+    def signed_backup(self) -> Global___SignedBackup: ...
     def __init__(
         self,
         *,
@@ -560,12 +613,13 @@ class Response(_message.Message):
         failure: Global___Failure | None = ...,
         ready: Global___Ready | None = ...,
         signed_import_key: Global___SignedImportKey | None = ...,
+        signed_backup: Global___SignedBackup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 

@@ -1,0 +1,64 @@
+"""`privyseald restore` and `privyseald accept-loss`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from privyseal.verify.errors import VerificationError
+
+from privyseald import recovery
+from privyseald.cli import DATA, fail, read_secret, read_settings
+from privyseald.keyholder.kek import KekError
+from privyseald.recovery import RecoveryError
+
+
+@click.command()
+@click.argument("backup", type=click.Path(path_type=Path))
+@DATA
+@click.option("--log-key", type=click.Path(path_type=Path), required=True, help="The log's vkey.")
+@click.option(
+    "--share-file",
+    "share_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="A share, as `privyseal backup open-share --out` writes it; repeatable.",
+)
+def restore(backup: Path, data: Path, log_key: Path, share_files: tuple[Path, ...]) -> None:
+    """Make a data directory of a backup, and check all of it.
+
+    Example: privyseald restore b.backup --data ./data --log-key log.vkey --share-file ada.share
+    """
+    try:
+        shares = [read_secret(file, "") for file in share_files]
+        verifier = recovery.read_verifier(data, log_key)
+        found = recovery.restore(backup, data, shares, verifier)
+    except (RecoveryError, VerificationError, KekError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot restore: {error.strerror}")
+    click.echo(f"restored: {found['entries']} log entries, {found['keys']} software keys opened")
+    click.echo(f"the key-encryption key is a file in {data}; seal it with `privyseald kek rewrap`")
+
+
+@click.command("accept-loss")
+@DATA
+@click.option("--entries", type=int, required=True, help="How many entries were signed.")
+def accept_loss(data: Path, entries: int) -> None:
+    """Go on with an older database for good, though newer entries were signed; the log says so.
+
+    Only where no newer copy exists. Whoever holds a checkpoint of the lost entries (auditors,
+    witnesses, receipts) will see that the log contradicts it: tell them. Releases that were
+    signed after the backup are unknown to the daemon; their counters are given again.
+
+    Example: privyseald accept-loss --entries 1234
+    """
+    settings = read_settings(data)
+    try:
+        last = recovery.accept_loss(settings, entries, recovery.read_verifier(data, None))
+    except RecoveryError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"nothing was changed: {error.strerror}")
+    click.echo(f"the loss of the log with {last.size} entries is accepted; start the daemon")
