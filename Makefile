@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	touch $@
 
 demo: .venv/ready
-	$(BIN)/python deploy/demo/demo.py $(WWW)
+	$(BIN)/python deploy/demo/demo.py $(if $(WWW),"$(WWW)")
 
 test: .venv/ready
 	sh .ci/system-packages interop

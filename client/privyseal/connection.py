@@ -31,10 +31,20 @@ from privyseal.v1 import (
     release_service_pb2_grpc,
     signing_service_pb2_grpc,
 )
+from privyseal.verify.statement import content_sha256
 
 TIMEOUT = 30.0
 _PAUSES = (0.3, 1.2)
 _TRIES = 1 + len(_PAUSES)
+_OPTIONS = {
+    "parent": "--app-id",
+    "app_id": "--app-id",
+    "native_ranges": "--android-… and --ios-…",
+    "source_commit": "--commit-sha",
+    "commit_sha": "--commit-sha",
+    "release": "--build-id",
+}
+"""How the fields that errors name are called on the command line."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +80,7 @@ def load_profile(path: str = "", server: str = "") -> Profile:
     named = path or env.get("PRIVYSEAL_PROFILE", "")
     home = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "privyseal/profile.toml"
     file = Path(named) if named else home
-    values: dict[str, Any] = {}
-    if named or file.exists():
-        try:
-            values = tomllib.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise ClientError(f"cannot read the profile {file}: {error}") from None
-    known = {
-        *("server", "ca", "token_file", "certificate", "key", "storage", "public_url"),
-        "audience",
-    }
-    if unknown := set(values) - known:
-        raise ClientError(f"profile {file} has unknown settings: {', '.join(sorted(unknown))}")
+    values = _read_profile(file) if named or file.exists() else {}
 
     def where(name: str, variable: str) -> Path | None:
         if variable in env:
@@ -95,9 +94,13 @@ def load_profile(path: str = "", server: str = "") -> Profile:
     address = server or env.get("PRIVYSEAL_SERVER") or values.get("server", "")
     if not address:
         raise ClientError(
-            "no server is set; use --profile, or set PRIVYSEAL_SERVER and PRIVYSEAL_CA, and "
-            "PRIVYSEAL_TOKEN where CI does not vouch for its jobs"
+            f"no server is set and there is no profile {home}; use --profile, or set "
+            "PRIVYSEAL_SERVER and PRIVYSEAL_CA, and PRIVYSEAL_TOKEN where CI does not vouch for "
+            "its jobs"
         )
+    _check_address(address)
+    if "PRIVYSEAL_STORAGE" in env:
+        values.pop("public_url", None)
     return Profile(
         server=address,
         ca=where("ca", "PRIVYSEAL_CA"),
@@ -109,6 +112,30 @@ def load_profile(path: str = "", server: str = "") -> Profile:
         # The server's own address, never one that the server names: it could name another's.
         audience=env.get("PRIVYSEAL_AUDIENCE") or values.get("audience") or f"https://{address}",
     )
+
+
+def _read_profile(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ClientError(f"cannot read the profile {file}: {error}") from None
+    known = {
+        *("server", "ca", "token_file", "certificate", "key", "storage", "public_url"),
+        "audience",
+    }
+    if unknown := set(values) - known:
+        raise ClientError(f"profile {file} has unknown settings: {', '.join(sorted(unknown))}")
+    if values.get("storage") and "://" not in values["storage"]:
+        values["storage"] = str(file.parent / values["storage"])
+    return values
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ClientError(
+            f"the server must be HOST:PORT, such as privyseal.example:8443: {address}"
+        )
 
 
 def _read(path: Path | None, what: str) -> bytes:
@@ -175,9 +202,18 @@ class Connection:
         """
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(uuid.uuid4())
-        if self._profile.anonymous and (app := _app_of(request)):
-            self.identify(app, getattr(request, "bundle_sha256", b""))
+        self.identify_for(request)
         return self._try(method, request)
+
+    def identify_for(self, request: Any) -> None:
+        """Have CI vouch for the job, where nothing else does, before a request about an app.
+
+        Raises:
+            ClientError: As `identify`.
+        """
+        if self._profile.anonymous and (app := _app_of(request)):
+            signs = "manifest_sha256" in request.DESCRIPTOR.fields_by_name
+            self.identify(app, content_of(request) if signs else b"")
 
     def receive(self, method: Any, request: Any, seconds: float) -> Iterator[Any]:
         """Call a method that answers with a stream, and yield what comes; no second try.
@@ -196,7 +232,7 @@ class Connection:
 
         Args:
             app: apps/{app}: what the session is for.
-            digest: SHA-256 of the bundle that it may sign; none if empty.
+            digest: What it may sign, see `content_sha256`; nothing if empty.
 
         Raises:
             ClientError: If nobody vouches for this job, or the daemon refuses.
@@ -213,7 +249,7 @@ class Connection:
         exchange = access_service_pb2.ExchangeTokenRequest(
             parent=app,
             id_token=source.fetch(self._profile.audience),
-            bundle_sha256s=[digest] if digest else [],
+            content_sha256s=[digest] if digest else [],
         )
         made = self._try(self.access.ExchangeToken, exchange)
         self._session_app = app
@@ -242,6 +278,13 @@ class Connection:
             return UnreachableError(f"{self._profile.server} did not answer in {TIMEOUT:.0f} s")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
             return ClientError("the request is larger than the 1 MiB that the server takes")
+        if _reason(error) == "NO_CREDENTIAL" and self._profile.certificate is not None:
+            return ClientError(
+                f"{self._profile.server} takes tokens; client certificates have another port"
+            )
+        for field, option in _OPTIONS.items():
+            if details.startswith(f"{field}: "):
+                return ClientError(option + details.removeprefix(field))
         return ClientError(details or code.name.lower().replace("_", " "))
 
     def _unreachable(self, details: str) -> str:
@@ -249,15 +292,31 @@ class Connection:
         if "certificate has expired" in details or "not yet valid" in details:
             return f"the certificate of {server} has expired or is not valid yet; renew it there"
         if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
+            if self._profile.ca is None:
+                return f"no public CA vouches for {server}; set PRIVYSEAL_CA to its CA's file"
             return (
                 f"{server} has a certificate that the CA in use did not issue; check PRIVYSEAL_CA"
             )
         if "SSL" in details or "handshake" in details.lower() or "Socket closed" in details:
+            have, wants = ("a token", "client certificates")
+            if self._profile.certificate is not None:
+                have, wants = "a client certificate", "tokens"
             return (
-                f"TLS with {server} failed; tokens and client certificates have a port each, "
-                "and the CA must be the daemon's"
+                f"TLS with {server} failed: you have {have}, and this may be the port for {wants}; "
+                "each has its own, and the CA must be the daemon's"
             )
         return f"cannot reach {server}; is the daemon running, and the address right?"
+
+
+def content_of(request: Any) -> bytes:
+    """Return the digest of the content of a SignReleaseRequest, 32 bytes."""
+    return content_sha256(
+        bundle_sha256=request.bundle_sha256,
+        bundle_length=request.bundle_length,
+        manifest_sha256=request.manifest_sha256,
+        bundle_blake2b=request.bundle_blake2b,
+        codepush_sha256=request.codepush_sha256,
+    )
 
 
 def _check_dates(path: Path) -> None:

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 
 class ClientError(Exception):
-    """The command failed; the message is one line with the remedy."""
+    """The command failed; the message is one line with the remedy.
+
+    Args:
+        message: The line.
+        exit_code: Another than the class has.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, exit_code: int = 0) -> None:
+        super().__init__(message)
+        if exit_code:
+            self.exit_code = exit_code
 
 
 class UnreachableError(ClientError):

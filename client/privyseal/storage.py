@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,16 +15,35 @@ from privyseal.errors import ClientError, UnreachableError
 _RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 
 
+_SCHEMES = {"file", "s3", "gs", "az", "http", "https"}
+
+
 def _join(base: str, key: str) -> str:
     return base.rstrip("/") + "/" + quote(key)
 
 
+def problem(storage: str) -> str:
+    """Return what is wrong with a storage, as far as can be told without writing to it."""
+    scheme = urlsplit(storage).scheme if "://" in storage else "file"
+    if scheme not in _SCHEMES:
+        return (
+            f"{scheme}:// is no storage; it is one of {', '.join(sorted(_SCHEMES))}, or a directory"
+        )
+    if scheme != "file":
+        return ""
+    path = Path(unquote(urlsplit(storage).path)) if "://" in storage else Path(storage)
+    folder = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+    return "" if folder.is_dir() and os.access(folder, os.W_OK) else f"cannot write to {folder}"
+
+
 def check(storage: str, public_url: str) -> None:
-    """Check that devices can fetch what is uploaded.
+    """Check that it is a storage, and that devices can fetch what is uploaded.
 
     Raises:
-        ClientError: If the storage's own URL is none that a device can use.
+        ClientError: If it is none, or its own URL is none that a device can use.
     """
+    if trouble := problem(storage):
+        raise ClientError(f"storage {storage}: {trouble}")
     scheme = urlsplit(storage).scheme if "://" in storage else "file"
     if scheme not in {"file", "http", "https"} and not public_url:
         raise ClientError(
@@ -83,5 +103,6 @@ def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -
         kind = UnreachableError if parts.scheme != "file" else ClientError
         raise kind(f"cannot upload to {storage}: {first}") from None
     except OSError as error:
-        raise ClientError(f"cannot upload to {storage}: {error.strerror}") from None
+        why = error.strerror or str(error).splitlines()[0][:200] or type(error).__name__
+        raise ClientError(f"cannot upload to {storage}: {why}") from None
     return _join(public_url or storage, key)

@@ -450,7 +450,7 @@ class Daemon:
                 verifier=self.verifier,
                 public_url=settings.device_url,
                 cache=settings.data / "cache",
-                artifacts=settings.artifacts,
+                artifacts=settings.file(settings.artifacts),
             ),
             host=host,
             port=int(port),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from pydantic import ValidationError
 
 from privyseald.config import Settings, load
 
@@ -30,8 +31,14 @@ def read_settings(data: Path) -> Settings:
     """Return the settings in a data directory; exit with 1 if they are wrong."""
     try:
         return load(data.resolve())
+    except ValidationError as error:
+        told = (
+            ".".join(map(str, e["loc"])) + ": " + e["msg"].removeprefix("Value error, ")
+            for e in error.errors()
+        )
+        fail(f"settings (privyseald.toml and PRIVYSEALD_* variables): {'; '.join(told)}")
     except ValueError as error:
-        fail(f"settings are wrong: {error}")
+        fail(f"privyseald.toml is no TOML: {error}")
 
 
 def read_secret(file: Path | None, prompt: str) -> str:

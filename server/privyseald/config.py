@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     """How devices reach the gateway; its own address if empty."""
     database: str = ""
     """SQLAlchemy URL; SQLite in the data directory if empty."""
-    artifacts: Path | None = None
+    artifacts: Path = Path("artifacts")
     """A directory of artifacts that the gateway serves under /artifacts/."""
     keyholders: int = 0
     """Keyholder processes; one per core if zero."""

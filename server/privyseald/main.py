@@ -99,6 +99,8 @@ def issue_certificate(data: Path, name: str, out: Path) -> None:
     It can do nothing before an admin grants it a role, as `certificate:NAME`.
     """
     settings = read_settings(data)
+    if not (data / "log.vkey").exists():
+        fail(f"{data} is not a data directory; name it with --data")
     try:
         out.mkdir(mode=0o700)
         setup.issue_client(settings, name, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from pathlib import Path
@@ -59,6 +60,11 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     admin = data / ADMIN
     admin.mkdir(mode=0o700)
     issue_client(settings, ADMIN, admin)
+    # Where the gateway of this machine serves from, so that `publish` works at once.
+    with (admin / "profile.toml").open("a") as profile:
+        artifacts = json.dumps(str(settings.file(settings.artifacts)))
+        url = json.dumps(f"{settings.device_url}/artifacts")
+        profile.write(f"storage = {artifacts}\npublic_url = {url}\n")
     pool = KeyholderPool(kek, 1)
     await pool.start()
     try:

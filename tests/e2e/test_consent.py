@@ -1,6 +1,7 @@
 """Policies, approvals, signing windows and break-glass, as the people who use them."""
 
 import json
+import sqlite3
 import time
 import urllib.request
 import uuid
@@ -131,8 +132,6 @@ def test_a_flood_of_requests_hides_no_consent(team, app):
 
 
 def test_a_destroyed_key_is_gone_from_the_disk(team, app):
-    import sqlite3
-
     version = f"apps/{app}/keys/capawesome-v1/versions/1"
     with sqlite3.connect(team.data / "privyseal.db") as database:
         query = "select blob from key_versions where app = ? and key = 'capawesome-v1'"
@@ -357,7 +356,16 @@ def test_an_admin_with_a_token_of_its_own_is_not_two_people(team, app):
     subject = f"apps/{app}/keys/statement-v1/versions/1"
     words = ("request", "--action", "key.destroy", "--app-id", app, "--subject", subject)
     name = ask(team, "olivia", *words)
-    second = team.token("-", "approver")
+    refused = team.run("access", "create-token", "--name", "x", "--role", "approver")
+    assert "is for people" in refused.err
+    second = team.token("-", "signer")
+    principal = second["NAME"].replace("tokens/", "token:")
+    refused = team.run("grant", "create", "--principal", principal, "--role", "approver")
+    assert "is for people" in refused.err
+    # Also where such a grant is there, from before or from elsewhere.
+    with sqlite3.connect(team.data / "privyseal.db") as database:
+        database.execute("update grants set role = 'approver' where principal = ?", (principal,))
+        database.execute("update state set number = number + 1 where name = 'revision'")
     told = team.run("approval", "approve", name, **second)
     assert told.code == 1
     assert "builtin.people" in told.err

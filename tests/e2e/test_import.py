@@ -174,7 +174,7 @@ def test_the_keyholder_is_vouched_for_by_the_log_that_the_user_knows(team, app, 
     result = importing(team, app, file, "--log-key", vkey)
 
     assert result.code == 4
-    assert "not signed by" in result.err
+    assert "signed by another" in result.err
 
 
 def test_no_other_note_of_the_log_passes_for_an_import_key():

@@ -31,8 +31,9 @@ def test_the_five_minutes_by_hand(tmp_path):
     }
     guide = blocks("Five minutes by hand")
     assert len(guide) == 3
+    script = "\n".join(guide).replace("127.0.0.1:8080", env["PRIVYSEALD_GATEWAY"])
     shell = subprocess.Popen(
-        ["bash", "-eu", "-c", "\n".join(guide)],
+        ["bash", "-eu", "-c", script],
         cwd=tmp_path,
         env=env,
         stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ import time
 import uuid
 
 import pytest
-from privyseal.connection import Connection, Profile
+from privyseal.connection import Connection, Profile, content_of
 from privyseal.errors import ClientError
 from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import signing_service_pb2 as pb
@@ -22,7 +22,9 @@ def connect(daemon, token=""):
 def exchange(daemon, token, app, *digests):
     with connect(daemon) as to:
         request = access_pb.ExchangeTokenRequest(
-            parent=f"apps/{app}", id_token=token, bundle_sha256s=digests
+            parent=f"apps/{app}",
+            id_token=token,
+            content_sha256s=[content_of(sign_request(app, digest)) for digest in digests],
         )
         return to.call(to.access.ExchangeToken, request)
 
@@ -81,8 +83,19 @@ def test_a_session_is_worth_one_app_and_the_bundles_it_named(ci, issuer, job_app
             to.call(to.signing.SignRelease, sign_request(job_app, b"e" * 32))
         with pytest.raises(ClientError, match="this session is for"):
             to.call(to.signing.SignRelease, sign_request("another", b"d" * 32))
+        # Nothing else hides behind the right bundle's digest: each of these is signed, too.
+        for field, value in (
+            ("manifest_sha256", b"x" * 32),
+            ("bundle_blake2b", b"x" * 64),
+            ("codepush_sha256", b"x" * 32),
+            ("bundle_length", 2),
+        ):
+            other = sign_request(job_app, b"d" * 32)
+            setattr(other, field, value)
+            with pytest.raises(ClientError, match="the bundles that it named"):
+                to.call(to.signing.SignRelease, other)
     refused = [e for e in ci.entries() if e.get("session") == made.session[4:16]]
-    assert [e["reason"] for e in refused if e["act"] == "refusal"] == ["SESSION_BOUND"] * 2
+    assert [e["reason"] for e in refused if e["act"] == "refusal"] == ["SESSION_BOUND"] * 6
 
 
 CHANGES = {

@@ -33,6 +33,32 @@ def create_token(out: Output, app_id: str, name: str, role: tuple[str, ...], day
     out.done({"token": made.token.name, "secret": made.secret}, made.secret)
 
 
+@command(commands, "list-tokens")
+def list_tokens(out: Output) -> None:
+    """List the API tokens, newest first; their secrets are kept nowhere.
+
+    Example: privyseal access list-tokens
+    """
+    from privyseal.v1 import access_service_pb2 as pb
+
+    with connect() as to:
+        found = to.call(to.access.ListTokens, pb.ListTokensRequest()).tokens
+    rows = [
+        {
+            "token": t.name,
+            "name": t.display_name,
+            "revoked": t.revoked,
+            "expireTime": time_text(t.expire_time),
+        }
+        for t in found
+    ]
+    lines = (
+        f"{r['token']:<24} {'revoked' if r['revoked'] else 'until ' + r['expireTime']}  {r['name']}"
+        for r in rows
+    )
+    out.done({"tokens": rows}, *lines)
+
+
 @command(commands, "revoke-token")
 @click.argument("name")
 def revoke_token(out: Output, name: str) -> None:

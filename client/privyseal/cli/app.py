@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from privyseal.cli.common import PATH, Output, command, connect
+from privyseal.errors import ClientError
 
 commands = click.Group("app", help="Apps.")
 
@@ -25,15 +26,22 @@ def create(
     """
     from privyseal.v1 import app_service_pb2 as pb
 
+    if statement_key is not None and statement_key.exists():
+        raise ClientError(f"{statement_key} exists; name another with --statement-key")
     with connect() as to:
         request = pb.CreateAppRequest(app_id=app_id, display_name=name, in_token=in_token)
         made = to.call(to.apps.CreateApp, request)
     if statement_key is not None:
-        statement_key.write_text(made.statement_public_key)
+        try:
+            statement_key.write_text(made.statement_public_key)
+        except OSError as error:
+            out.note(f"cannot write {statement_key}: {error.strerror}; `privyseal key show` has it")
+            statement_key = None
     app = made.app.name.removeprefix("apps/")
     out.done(
         {"status": "ok", "appId": app, "statementPublicKey": made.statement_public_key},
         f"created {made.app.name}",
+        *([f"wrote {statement_key}: receipts are verified with it"] if statement_key else []),
     )
 
 

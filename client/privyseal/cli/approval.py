@@ -18,7 +18,11 @@ def _ask(out: Output, **values: Any) -> None:
 
     with connect() as to:
         made = to.call(to.approvals.RequestApproval, pb.RequestApprovalRequest(**values)).approval
-    out.done(_row(made), f"{made.name} needs {made.needed}: privyseal approval approve {made.name}")
+    out.done(
+        _row(made),
+        f"{made.name} needs the consent of {made.needed}; another person runs: "
+        f"privyseal approval approve {made.name}",
+    )
 
 
 @command(commands, "request")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,17 @@ def command(group: click.Group, name: str, **settings: Any) -> Callable[[F], F]:
                 _fail(str(error), 4, as_json=as_json)
             except ClientError as error:
                 _fail(str(error), error.exit_code, as_json=as_json)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except Exception as error:
+                if os.environ.get("PRIVYSEAL_DEBUG"):
+                    raise
+                _fail(
+                    f"a fault of privyseal's own ({type(error).__name__}); report it, with what "
+                    "PRIVYSEAL_DEBUG=1 shows",
+                    1,
+                    as_json=as_json,
+                )
             except KeyboardInterrupt:
                 _fail("interrupted; nothing half-done was left", 130, as_json=as_json)
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from privyseal.cli.common import APP, Output, command, connect
+from privyseal.errors import ClientError
 
 commands = click.Group("deploy", help="Point channels at releases.")
 
@@ -34,6 +35,19 @@ def web(out: Output, app_id: str, build_id: str, destination: tuple[str, ...]) -
         },
         *(f"{d.channel} -> {d.release}  (log index {d.log_index})" for d in made),
     )
+
+
+def require_channels(to: Any, app: str, channels: Sequence[str]) -> None:
+    """Check that channels exist before anything is done. Raises ClientError."""
+    from privyseal.v1 import release_service_pb2 as pb
+
+    found = to.call(to.releases.ListChannels, pb.ListChannelsRequest(parent=f"apps/{app}"))
+    have = {c.name.rsplit("/", 1)[-1] for c in found.channels}
+    if missing := [name for name in channels if name not in have]:
+        raise ClientError(
+            f"apps/{app} has no channel {missing[0]}; create it with: privyseal live-update "
+            f"create-channel --app-id {app} --name {missing[0]}"
+        )
 
 
 def deploy_release(to: Any, release: str, channels: Sequence[str]) -> Any:

@@ -22,6 +22,7 @@ def doctor(out: Output, app_id: str) -> None:
     """
     from privyseal import identity
     from privyseal.connection import load_profile
+    from privyseal.storage import problem
     from privyseal.v1 import access_service_pb2 as pb
 
     checks: list[dict[str, Any]] = []
@@ -37,7 +38,10 @@ def doctor(out: Output, app_id: str) -> None:
         kind = f"{source.name}, which vouches for this job" if source else ""
     check("server", profile.server, ok=True)
     check("credential", kind or identity.hint() or "none is set", ok=bool(kind))
-    check("storage", profile.storage or "none is set (--storage)", ok=bool(profile.storage))
+    where = profile.storage
+    told = where or "none is set; only `publish` needs one (--storage, PRIVYSEAL_STORAGE)"
+    trouble = problem(where) if where else ""
+    check("storage", f"{told}: {trouble}" if trouble else told, ok=not trouble)
     failure: ClientError | None = None
     try:
         with connect() as to:
@@ -54,3 +58,5 @@ def doctor(out: Output, app_id: str) -> None:
     out.done({"checks": checks}, *lines)
     if failure is not None:
         sys.exit(failure.exit_code)
+    if not all(c["ok"] for c in checks):
+        sys.exit(1)

@@ -331,6 +331,24 @@ def list_channels(out: Output, app_id: str) -> None:
     out.done({"channels": rows}, *(f"{r['name']:<24} {r['release'] or '-'}" for r in rows))
 
 
+@command(commands, "list-releases")
+@APP
+@click.option("--first", default=20, show_default=True, type=click.IntRange(1, 1000))
+def list_releases(out: Output, app_id: str, first: int) -> None:
+    """List an app's releases, newest first.
+
+    Example: privyseal live-update list-releases --app-id 042a1261
+    """
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.ListReleasesRequest(parent=f"apps/{app_id}", page_size=first)
+        found = to.call(to.releases.ListReleases, request).releases
+    rows = [{**release_json(r), "createdAt": time_text(r.create_time)} for r in found]
+    lines = (f"{r['buildId']:>6}  {r['createdAt']}  {r['version']:<28} {r['sha256']}" for r in rows)
+    out.done({"releases": rows}, *lines)
+
+
 @command(commands, "delete-channel")
 @APP
 @click.option("--name", required=True)

@@ -11,6 +11,7 @@ from privyseal.cli.common import PATH, Output, command, connect
 from privyseal.cli.verify import read
 
 commands = click.Group("log", help="The transparency log.")
+_NEW_KEYS = {"key.create", "key.import"}
 LOG_KEY = click.option("--log-key", type=PATH, required=True, help="The log's vkey file.")
 
 
@@ -133,7 +134,7 @@ def _compare(to: Any, acts: list[dict[str, Any]], verifier: Any) -> dict[str, in
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.receipt import verify_receipt
 
-    told_keys = {a["keyVersion"]: a["publicKeySha256"] for a in acts if a["act"] == "key.create"}
+    told_keys = {a["keyVersion"]: a["publicKeySha256"] for a in acts if a["act"] in _NEW_KEYS}
     told_signed = {(a["app"], a["counter"]): a for a in acts if a["act"] == "release.sign"}
     told_releases = {a["release"] for a in acts if a["act"] == "release.register"}
     have_keys: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,25 @@ def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **value
     --channel production
     """
     from privyseal.cli.deploy import deploy_release
+    from privyseal.errors import ClientError
 
     # One connection for all of it: CI systems that give one token a job are served too.
     with connect() as to:
-        release, data = publish_build(out, to, values)
+        release, data = publish_build(out, to, values, channel)
         if receipt is not None:
             receipt.write_bytes(data)
             out.note(f"wrote the receipt to {receipt}")
         if channel:
-            deploy_release(to, release.name, channel)
+            try:
+                deploy_release(to, release.name, channel)
+            except ClientError as error:
+                number = release.name.rsplit("/", 1)[-1]
+                again = " ".join(f"--destination {name}" for name in channel)
+                raise ClientError(
+                    f"{release.name} is published, but not deployed: {error}; then: privyseal "
+                    f"deploy web --app-id {values['app_id']} --build-id {number} {again}",
+                    error.exit_code,
+                ) from None
             out.note(f"deployed to {', '.join(channel)}")
     out.done(
         {"status": "ok", **release_json(release), "channels": list(channel)},
@@ -56,8 +67,14 @@ def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **value
     )
 
 
-def publish_build(out: Output, to: Any, values: dict[str, Any]) -> tuple[Any, bytes]:
-    """Bundle, sign, upload and register; return the release and its receipt."""
+def publish_build(
+    out: Output, to: Any, values: dict[str, Any], channels: Sequence[str] = ()
+) -> tuple[Any, bytes]:
+    """Bundle, sign, upload and register; return the release and its receipt.
+
+    Channels that it shall go to are looked for before anything is signed.
+    """
+    from privyseal.cli.deploy import require_channels
     from privyseal.connection import load_profile
     from privyseal.errors import ClientError
     from privyseal.storage import check, upload
@@ -69,29 +86,39 @@ def publish_build(out: Output, to: Any, values: dict[str, Any]) -> tuple[Any, by
     storage = values["storage"] or profile.storage
     if not storage:
         raise ClientError("no storage is set; use --storage or PRIVYSEAL_STORAGE")
-    public_url = values["public_url"] or profile.public_url
+    # The profile's address is that of the profile's storage.
+    public_url = values["public_url"] or ("" if values["storage"] else profile.public_url)
     check(storage, public_url)
     app, version = values["app_id"], values["version"] or new_version()
     with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch:
         bundle = make_bundle(out, values["build_dir"], Path(scratch) / "bundle.zip")
         out.note(f"bundled {bundle.files:,} files, {bundle.length:,} bytes, {bundle.sha256.hex()}")
-        signed = to.call(
-            to.signing.SignRelease,
-            pb.SignReleaseRequest(
-                parent=f"apps/{app}",
-                version=version,
-                bundle_sha256=bundle.sha256,
-                bundle_length=bundle.length,
-                manifest_sha256=bundle.manifest_sha256,
-                native_ranges=native_ranges(values),
-                source_commit=values["commit_sha"],
-                bundle_blake2b=_blake2b(bundle.path),
-                codepush_sha256=codepush_package_sha256(bundle.digests),
-            ),
+        request = pb.SignReleaseRequest(
+            parent=f"apps/{app}",
+            version=version,
+            bundle_sha256=bundle.sha256,
+            bundle_length=bundle.length,
+            manifest_sha256=bundle.manifest_sha256,
+            native_ranges=native_ranges(values),
+            source_commit=values["commit_sha"],
+            bundle_blake2b=_blake2b(bundle.path),
+            codepush_sha256=codepush_package_sha256(bundle.digests),
         )
+        # The session of a CI job is for what it signs, so that comes first.
+        to.identify_for(request)
+        if channels:
+            require_channels(to, app, channels)
+        signed = to.call(to.signing.SignRelease, request)
         out.note("signed by " + ", ".join(s.key_version for s in signed.signatures))
+        if len(signed.signatures) == 1:
+            out.note(
+                "no device plugin verifies that: make a key for yours with `privyseal live-update "
+                "generate-signing-key`"
+            )
         url = _upload(values, storage, public_url, bundle, upload)
         out.note(f"uploaded to {url}")
+        if url.startswith("file:"):
+            out.note("devices cannot fetch that themselves; --public-url says how they reach it")
         return register(to, app, version, url, values), signed.receipt
 
 

@@ -214,25 +214,29 @@ class ExchangeTokenRequest(_message.Message):
 
     PARENT_FIELD_NUMBER: _builtins.int
     ID_TOKEN_FIELD_NUMBER: _builtins.int
-    BUNDLE_SHA256S_FIELD_NUMBER: _builtins.int
+    CONTENT_SHA256S_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """apps/{app}: what the session is for."""
     id_token: _builtins.str
     """The token as issued: a signed JSON web token (RFC 7519) of at most 16 KiB."""
     @_builtins.property
-    def bundle_sha256s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """SHA-256 of each bundle that the session may sign, 32 bytes each, at most 20."""
+    def content_sha256s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """What the session may sign, 32 bytes each, at most 20: SHA-256 over the canonical
+        JSON (RFC 8785) {"bundleBlake2b":…,"bundleLength":…,"bundleSha256":…,
+        "codepushSha256":…,"manifestSha256":…} of a SignReleaseRequest, with digests in
+        hexadecimal, empty where the request has none.
+        """
 
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         id_token: _builtins.str = ...,
-        bundle_sha256s: _abc.Iterable[_builtins.bytes] | None = ...,
+        content_sha256s: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_sha256s", b"bundle_sha256s", "id_token", b"id_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_sha256s", b"content_sha256s", "id_token", b"id_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

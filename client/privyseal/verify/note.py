@@ -121,7 +121,7 @@ def open_note(note: str, verifier: NoteVerifier) -> str:
     if not separator or lines.pop() or not 0 < len(lines) <= MAX_SIGNATURES:
         raise VerificationError("signed note has no signature block")
     text += "\n"
-    verified = False
+    verified, names = False, set()
     for line in lines:
         try:
             dash, name, encoded = line.split(" ")
@@ -130,9 +130,14 @@ def open_note(note: str, verifier: NoteVerifier) -> str:
             raise VerificationError("a signature line of the note is malformed") from error
         if dash != "\u2014" or not name or len(data) < 5:
             raise VerificationError("a signature line of the note is malformed")
+        names.add(name)
         if name == verifier.name and data[:4] == verifier.key_id:
             verify_ed25519(verifier.public_key, data[4:], text.encode())
             verified = True
+    if not verified and verifier.name in names:
+        raise VerificationError(
+            f"checkpoint is signed by another {verifier.name} than the one whose key was given"
+        )
     if not verified:
         raise VerificationError(f"checkpoint is not signed by {verifier.name}")
     return text

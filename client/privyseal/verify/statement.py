@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -122,6 +123,38 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     """Return DSSE's pre-authentication encoding, the bytes that are signed."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def content_sha256(
+    *,
+    bundle_sha256: bytes,
+    bundle_length: int,
+    manifest_sha256: bytes,
+    bundle_blake2b: bytes = b"",
+    codepush_sha256: bytes = b"",
+) -> bytes:
+    """Return the digest by which a CI job names what its session may sign, 32 bytes.
+
+    SHA-256 of canonical JSON over everything about the bundle that any scheme signs, so that
+    no other content hides behind the right bundle's digest.
+
+    Args:
+        bundle_sha256: Of the bundle, 32 bytes.
+        bundle_length: In bytes.
+        manifest_sha256: Of its manifest, 32 bytes.
+        bundle_blake2b: Of the bundle, 64 bytes; empty if it is not to be signed.
+        codepush_sha256: CodePush's package hash, 32 bytes; empty if it is not to be signed.
+    """
+    content = canonical(
+        {
+            "bundleSha256": bundle_sha256.hex(),
+            "bundleLength": bundle_length,
+            "manifestSha256": manifest_sha256.hex(),
+            "bundleBlake2b": bundle_blake2b.hex(),
+            "codepushSha256": codepush_sha256.hex(),
+        }
+    )
+    return hashlib.sha256(content).digest()
 
 
 def envelope(payload: bytes, *signed: tuple[str, bytes]) -> dict[str, Json]:

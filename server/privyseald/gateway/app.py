@@ -32,7 +32,7 @@ _log = structlog.get_logger("gateway")
 
 
 def create_gateway(
-    store: Store, *, verifier: NoteVerifier, public_url: str, cache: Path, artifacts: Path | None
+    store: Store, *, verifier: NoteVerifier, public_url: str, cache: Path, artifacts: Path
 ) -> Starlette:
     """Return the application.
 
@@ -41,7 +41,7 @@ def create_gateway(
         verifier: The log's key: all that the gateway trusts.
         public_url: How devices reach it, without a slash at the end.
         cache: Where verified bundles are kept.
-        artifacts: A directory to serve under /artifacts/, if any.
+        artifacts: A directory to serve under /artifacts/; need not exist yet.
     """
     resolver = Resolver(store, verifier)
     sources: dict[str, ionic.Source] = {"zip": Bundles(cache), "manifest": ManifestFiles(cache)}
@@ -81,8 +81,7 @@ def create_gateway(
         Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
         Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
     ]
-    if artifacts is not None:
-        routes.append(Mount("/artifacts", StaticFiles(directory=artifacts)))
+    routes.append(Mount("/artifacts", StaticFiles(directory=artifacts, check_dir=False)))
     # The Ionic client asks from inside a WebView, whose origin can be anything; nothing
     # here depends on cookies or on who asks.
     cors = Middleware(

@@ -203,6 +203,7 @@ def _backup(kek: bytes, message: bytes) -> bytes:
 def main() -> int:
     """Open the key, give it to who asks, end with the daemon."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     given = json.loads(sys.argv[2])
     token = given.pop("token")
     settings = CustodySettings(**given, token=HsmSettings(**token) if token else None)

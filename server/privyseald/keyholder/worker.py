@@ -207,8 +207,9 @@ def _take_secrets(handle: int) -> tuple[bytes, str]:
 
 def main() -> int:
     """Serve the socket until it closes, or the token fails."""
-    # The terminal's Ctrl-C is for the daemon, which closes the socket when it is done.
+    # The terminal's signals are for the daemon, which closes the socket when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = HsmSettings(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else None
     try:
         missed = confine(network=settings is not None)

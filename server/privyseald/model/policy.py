@@ -94,6 +94,9 @@ SENSITIVE = frozenset(
 )
 """Acts that need the consent of others, unless the daemon's settings ask for none."""
 
+PEOPLE = frozenset({Role.APPROVER, Role.RESPONDER})
+"""Roles that count for people alone, who bring client certificates."""
+
 BREAK_GLASS_ROLES = frozenset(
     {Role.ADMIN, Role.SECURITY_OFFICER, Role.SIGNER, Role.RELEASER, Role.AUDITOR}
 )

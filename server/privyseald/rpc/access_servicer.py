@@ -48,7 +48,7 @@ class AccessServicer(access_grpc.AccessServiceServicer):
         made = await self._workloads.exchange(
             request.id_token,
             fields.app_name(request.parent, "parent"),
-            list(request.bundle_sha256s),
+            list(request.content_sha256s),
         )
         return access_pb.ExchangeTokenResponse(
             session=made.secret,

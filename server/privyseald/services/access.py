@@ -34,7 +34,7 @@ from privyseald.services.secret_text import SESSION_PREFIX, secret_id_of
 
 _CACHE_SECONDS = 5
 _CACHE_MAX = 4096
-_ANY_APPROVALS = 1_000_000
+_ANY_APPROVALS, _MOST_APPROVALS = 1_000_000, 20
 
 
 class Access:
@@ -196,7 +196,7 @@ class Access:
             app: On which app; `-` for all.
             subject: What exactly, for approvals.
             channel: For a deployment.
-            digest: For a signature, the bundle's.
+            digest: For a signature, its content's; see `content_sha256`.
 
         Raises:
             PermissionDenied: If they do not allow it.
@@ -325,7 +325,8 @@ class Permit:
             if caller.decide(given).allowed:
                 return Permit(self.access, caller, given, self.subject, approval.id)
         if self.subject and caller.decide(replace(query, approvals=_ANY_APPROVALS)).allowed:
-            raise _needs_approval(action, app, self.subject, decision)
+            counts = (n for n in range(1, _MOST_APPROVALS) if _enough(caller, query, n))
+            raise _needs_approval(action, app, self.subject, decision, next(counts, 1))
         if caller.decide(replace(query, window=True)).allowed:
             raise _needs_window(app, decision)
         raise _denied(caller, query, decision)
@@ -401,12 +402,18 @@ def _denied(caller: Caller, query: Query, decision: Decision) -> PermissionDenie
     )
 
 
+def _enough(caller: Caller, query: Query, approvals: int) -> bool:
+    return caller.decide(replace(query, approvals=approvals)).allowed
+
+
 def _needs_approval(
-    action: Action, app: str, subject: str, decision: Decision
+    action: Action, app: str, subject: str, decision: Decision, needed: int
 ) -> FailedPrecondition:
+    count = f" --needed {needed}" if needed > 1 else ""
     return FailedPrecondition(
         f"policy {', '.join(decision.policies)} asks for the consent of others; ask with: "
-        f"privyseal approval request --action {action} --app-id {app} --subject '{subject}'",
+        f"privyseal approval request --action {action} --app-id {app} --subject '{subject}'"
+        f"{count} --reason 'WHY'",
         reason="APPROVAL_REQUIRED",
     )
 
@@ -414,6 +421,6 @@ def _needs_approval(
 def _needs_window(app: str, decision: Decision) -> FailedPrecondition:
     return FailedPrecondition(
         f"policy {', '.join(decision.policies)} asks for a signing window; ask for one with: "
-        f"privyseal approval window --app-id {app}",
+        f"privyseal approval window --app-id {app} --reason 'WHY'",
         reason="WINDOW_REQUIRED",
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from privyseald.model.policy import Action, Caller, Grant, Role
+from privyseald.model.policy import PEOPLE, Action, Caller, Grant, Role
 from privyseald.model.records import DeniedCertificate, TokenRecord
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction
 from privyseald.services.access import Access
@@ -37,6 +37,11 @@ class Credentials:
             raise InvalidArgument("ttl_seconds", "must be between an hour and 366 days")
         if not 1 <= len(roles) <= 20:
             raise InvalidArgument("roles", "must name 1 to 20 roles")
+        if people := PEOPLE & set(roles):
+            raise InvalidArgument(
+                "roles",
+                f"{', '.join(sorted(people))} is for people: grant it to a client certificate",
+            )
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
         if permit.caller.emergencies(app):
             raise FailedPrecondition(

@@ -10,7 +10,7 @@ from privyseal.verify.canonical import Json
 
 from privyseald.model import fields
 from privyseald.model.errors import FailedPrecondition, InvalidArgument, NotFound
-from privyseald.model.policy import Action, Caller, Grant, Role
+from privyseald.model.policy import PEOPLE, Action, Caller, Grant, Role
 from privyseald.model.workload import ATTRIBUTES
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
@@ -29,6 +29,8 @@ class Grants:
     async def create(self, caller: Caller, request: Request, grant: Grant) -> bytes:
         """Give a principal a role; the answer is made of the Grant."""
         _check_conditions(grant)
+        if grant.role in PEOPLE and not grant.principal.startswith("certificate:"):
+            raise InvalidArgument("role", f"{grant.role} is for people, who bring certificates")
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, grant.app)
         # What is given in an emergency ends with it.
         ends = min((g.expires_at for g in permit.caller.emergencies(grant.app)), default=0)

@@ -23,7 +23,7 @@ from privyseald.model.schemes import (
     choose_algorithm,
 )
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
-from privyseald.services.access import Access, query_of
+from privyseald.services.access import Access, Permit, query_of
 
 
 class Keys:
@@ -133,13 +133,13 @@ class Keys:
             raise InvalidArgument("sealed_private_key", f"must be at most {MAX_SEALED:,} bytes")
         app = identity.app
         digest = identity.public_key_sha256.hex()
-        permit = await self._access.authorise(
+        permit = await self._permit(
             caller,
             Action.KEY_IMPORT,
             app,
-            subject=f"apps/{app}/keys/{identity.key} sha256:{digest}",
+            f"apps/{app}/keys/{identity.key} sha256:{digest}",
+            lambda view: _require_new(view, app, identity.key, identity.scheme),
         )
-        await self._store.read(lambda view: _require_new(view, app, identity.key, identity.scheme))
         made = await self._keyholder.import_key(identity, sealed, token=token)
         record = _first_version(made, identity, self._clock())
 
@@ -222,17 +222,22 @@ class Keys:
         """Erase a version's private key for ever; it must not be active."""
         fields.text(reason, "reason", 500, least=1)
         name = f"apps/{app}/keys/{key_id}/versions/{number}"
-        permit = await self._access.authorise(caller, Action.KEY_DESTROY, app, subject=name)
 
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            permit.confirm(tx)
-            version = _require_version(tx, app, key_id, number)
+        def destroyable(view: View) -> KeyVersionRecord:
+            version = _require_version(view, app, key_id, number)
             if version.state in {KeyVersionState.ACTIVE, KeyVersionState.DESTROYED}:
                 raise FailedPrecondition(
                     f"{version.name} is {version.state}; suspend it first, and see that nothing "
                     "needs it",
                     reason="KEY_VERSION_STATE",
                 )
+            return version
+
+        permit = await self._permit(caller, Action.KEY_DESTROY, app, name, destroyable)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            version = destroyable(tx)
             tx.keys.set_state(version, KeyVersionState.DESTROYED)
             tx.record(
                 {
@@ -245,6 +250,27 @@ class Keys:
             return lambda _: replace(version, state=KeyVersionState.DESTROYED, blob=b"")
 
         return await self._store.commit(act, request)
+
+    async def _permit(
+        self,
+        caller: Caller,
+        action: Action,
+        app: str,
+        subject: str,
+        check: Callable[[View], object],
+    ) -> Permit:
+        """Authorise a sensitive act that `check` finds possible.
+
+        Nobody is asked for consent to what cannot be done; who has no right to the act learns
+        of nothing else.
+        """
+        try:
+            permit = await self._access.authorise(caller, action, app, subject=subject)
+        except FailedPrecondition:
+            await self._store.read(check)
+            raise
+        await self._store.read(check)
+        return permit
 
     async def _generate(self, identity: KeyIdentity, place: KeyPlace, now: int) -> KeyRecord:
         made = await self._keyholder.generate(identity, place)
@@ -293,7 +319,7 @@ def require_app(view: View, app: str) -> AppRecord:
     return found
 
 
-def _require_version(tx: Transaction, app: str, key_id: str, number: int) -> KeyVersionRecord:
+def _require_version(tx: View, app: str, key_id: str, number: int) -> KeyVersionRecord:
     key = tx.keys.get(app, key_id)
     version = key.version(number) if key else None
     if version is None:

@@ -292,7 +292,8 @@ def _require_channel(view: View, app: str, channel: str) -> ChannelRecord:
     found = view.channels.list(app, channel)
     if not found:
         raise NotFound(
-            f"there is no channel {channel} in apps/{app}; create it first",
+            f"there is no channel {channel} in apps/{app}; `privyseal live-update create-channel` "
+            "makes one",
             reason="CHANNEL_NOT_FOUND",
         )
     return found[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from privyseal.verify.canonical import Json, canonical
 from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_parts, signature_act
-from privyseal.verify.statement import Statement
+from privyseal.verify.statement import Statement, content_sha256
 
 from privyseald import ports
 from privyseald.model import fields
@@ -73,7 +73,7 @@ class Signing:
         _check(wanted)
         app = wanted.app
         permit = await self._access.authorise(
-            caller, Action.RELEASE_SIGN, app, digest=wanted.bundle_sha256
+            caller, Action.RELEASE_SIGN, app, digest=_content(wanted)
         )
         for _ in range(_TRIES):
             try:
@@ -84,7 +84,7 @@ class Signing:
 
     async def _sign_once(self, permit: Permit, request: Request, wanted: Statement) -> bytes:
         app, caller = wanted.app, permit.caller
-        content = hashlib.sha256(canonical(_content(wanted))).digest()
+        content = hashlib.sha256(canonical(_identity(wanted))).digest()
         revision, keys = await self._active_keys(caller, app, wanted.version, content)
         now = self._clock()
         self._counters[app] = counter = self._counters[app] + 1
@@ -184,13 +184,22 @@ def _require_same_keys(tx: Transaction, app: str, keys: tuple[KeyVersionRecord, 
         raise _KeysChangedError
 
 
-def _content(wanted: Statement) -> dict[str, Json]:
+def _content(wanted: Statement) -> bytes:
+    return content_sha256(
+        bundle_sha256=wanted.bundle_sha256,
+        bundle_length=wanted.bundle_length,
+        manifest_sha256=wanted.manifest_sha256,
+        bundle_blake2b=wanted.bundle_blake2b,
+        codepush_sha256=wanted.codepush_sha256,
+    )
+
+
+def _identity(wanted: Statement) -> dict[str, Json]:
+    """Return what must be the same if a version is asked for again."""
     return {
         "app": wanted.app,
         "version": wanted.version,
-        "bundle": wanted.bundle_sha256.hex(),
-        "length": wanted.bundle_length,
-        "manifest": wanted.manifest_sha256.hex(),
+        "content": _content(wanted).hex(),
         "ranges": [[r.platform, r.min, r.max, r.eq] for r in wanted.native_ranges],
         "commit": wanted.source_commit,
     }

@@ -48,7 +48,7 @@ class Workloads:
         Args:
             token: The token, as the CI system issued it.
             app: The app that the session is for.
-            digests: SHA-256 of the bundles that it may sign.
+            digests: What it may sign; see `privyseal.verify.statement.content_sha256`.
 
         Raises:
             TokenRefused: If anything about the token is wrong, it was used before, or no
@@ -57,8 +57,8 @@ class Workloads:
         """
         fields.app_id(app, "parent")
         if len(digests) > MAX_DIGESTS:
-            raise InvalidArgument("bundle_sha256s", f"must be at most {MAX_DIGESTS}")
-        wanted = tuple(dict.fromkeys(fields.digest(d, "bundle_sha256s") for d in digests))
+            raise InvalidArgument("content_sha256s", f"must be at most {MAX_DIGESTS}")
+        wanted = tuple(dict.fromkeys(fields.digest(d, "content_sha256s") for d in digests))
         try:
             issuer, workload = await self._verifier.verify(token, self._clock())
         except TokenRefused as error:
@@ -100,7 +100,7 @@ class Workloads:
                     "principal": workload.principal,
                     "session": session_id,
                     "resource": f"apps/{app}",
-                    "bundleSha256s": [d.hex() for d in digests],
+                    "contentSha256s": [d.hex() for d in digests],
                     "expires": record.expires_at,
                     "workload": attributes,
                 }
