@@ -60,7 +60,7 @@ from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.model.errors import Unavailable
+from privyseald.model.errors import DomainError, Unavailable
 from privyseald.model.schemes import WrappedKey
 from privyseald.model.workload import Issuer
 from privyseald.ports import Transaction
@@ -83,6 +83,7 @@ from privyseald.services.credentials import Credentials
 from privyseald.services.grants import Grants
 from privyseald.services.keys import Keys
 from privyseald.services.policies import TeamPolicies
+from privyseald.services.refusals import Refusals
 from privyseald.services.releases import Releases
 from privyseald.services.signing import Signing
 from privyseald.services.workloads import Workloads
@@ -91,6 +92,7 @@ from privyseald.setup import clock, log_key_identity, log_verifier
 MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
 """The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
+_HEALTH_SECONDS, _FLUSH_TURNS = 0.25, 240
 GC_THRESHOLD = (20_000, 20, 20)
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -104,6 +106,7 @@ SERVER_OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 60_000),
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
 ]
@@ -214,11 +217,12 @@ class Daemon:
         # One of each, whatever the number of ports: they keep caches and counters.
         store, keyholder = self.store, self.keyholder
         policies = policies_cedar.CedarPolicies(settings.approvals)
-        self._access = access = Access(store, policies, clock)
+        self._refusals = Refusals(store, clock)
+        self._access = access = Access(store, policies, clock, self._refusals)
         self._policies = TeamPolicies(store, access, policies, clock)
         self._grants = Grants(store, access, clock)
         self._credentials = Credentials(store, access, clock)
-        self._workloads = Workloads(store, access, _tokens(settings), clock)
+        self._workloads = Workloads(store, access, _tokens(settings), clock, self._refusals)
         self._consent = Consent(store, access, clock, needed=settings.approvals, alarm=LoudAlarm())
         own = CaFile(data / "tls/ca.pem")
         domains = {d.name: CaFile(settings.file(d.bundle)) for d in settings.trust_domains}
@@ -338,9 +342,14 @@ class Daemon:
         self.kek.stop()
 
     async def _watch_health(self) -> None:
+        turns = 0
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(_HEALTH_SECONDS)
             await self._tell_health()
+            turns += 1
+            if turns % _FLUSH_TURNS == 0:
+                with suppress(DomainError):
+                    await self._refusals.flush()
 
     async def _tell_health(self) -> None:
         """Say honestly what can sign: the whole, and each place where keys are."""

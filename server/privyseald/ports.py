@@ -205,6 +205,10 @@ class Keys(Protocol):
         """Add a key with its versions."""
         ...
 
+    def by_digest(self, public_key_sha256: bytes) -> KeyVersionRecord | None:
+        """Return the version that has a public key, of whichever app."""
+        ...
+
     def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
         """Set a version's state and raise the revision; of a destroyed one, erase the key."""
         ...

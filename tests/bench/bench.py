@@ -250,7 +250,7 @@ async def authorisation(results: dict) -> None:
                 view.tokens.add_session(session)
                 callers.append(Caller(principal, credential=str(n)))
             view = SqlView(Db(connection))
-            access = Access(None, CedarPolicies(1), lambda: 1)
+            access = Access(None, CedarPolicies(1), lambda: 1, None)
             access._compiled = (view.revision, 0, policies)
 
             async def timed(asking: list[Caller], *, known: bool = False) -> float:

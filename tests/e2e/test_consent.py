@@ -384,3 +384,56 @@ def test_what_is_given_in_an_emergency_ends_with_it(team, app):
     told = team.run(*token, **team.people["rita"])
     assert told.code == 1
     assert "outlive" in told.err
+
+
+def test_an_emergency_is_not_laundered_through_a_second_person(team, app):
+    ask(
+        *(team, "rita", "break-glass", "--app-id", app, "--role", "admin", "--minutes", "5"),
+        approvers=["arne"],
+    )
+    second = team.person("second")
+    give = ("grant", "create", "--app-id", app, "--role", "admin", "--principal")
+    ends = team.ok(*give, "certificate:second", **team.people["rita"])["expireTime"]
+    assert ends
+    # What the second gives ends, too, and no token is made of it.
+    assert team.ok(*give, "certificate:rita", **second)["expireTime"] == ends
+    token = ("access", "create-token", "--app-id", app, "--name", "x", "--role", "signer")
+    assert "outlive" in team.run(*token, **second).err
+
+
+def test_the_consent_of_who_is_no_approver_any_more_counts_for_nothing(team, app):
+    version = f"apps/{app}/keys/capawesome-v1/versions/1"
+    team.ok("key", "suspend", version, "--reason", "test", **team.people["olivia"])
+    destroy = ("key", "destroy", version, "--reason", "test")
+    words = ("request", "--action", "key.destroy", "--app-id", app, "--subject", version)
+
+    for how in ("grant", "certificate"):
+        person = team.person(f"leaver-{how}", "approver", app=app)
+        name = ask(team, "olivia", *words)
+        team.ok("approval", "approve", name, **person)
+        if how == "grant":
+            grants = team.ok("grant", "list", "--app-id", app)["grants"]
+            mine = [g for g in grants if g["principal"] == f"certificate:leaver-{how}"]
+            team.ok("grant", "revoke", mine[0]["grant"])
+        else:
+            from cryptography import x509
+
+            pem = (team.data / f"leaver-{how}/client.pem").read_bytes()
+            serial = f"{x509.load_pem_x509_certificate(pem).serial_number:x}"
+            team.ok("access", "deny-certificate", serial, "--reason", "stolen")
+        refused = team.run(*destroy, **team.people["olivia"])
+        assert refused.code == 1
+        assert "asks for the consent of others" in refused.err
+    # Of one who still is, it counts.
+    team.ok("approval", "approve", ask(team, "olivia", *words), **team.people["arne"])
+    team.ok(*destroy, **team.people["olivia"])
+
+
+@pytest.mark.parametrize("hidden", ["\x9b31m", "\u202e", "line\napprovals/f00", "\u200b"])
+def test_what_approvers_read_hides_nothing(team, app, hidden):
+    told = team.run(
+        *("approval", "window", "--app-id", app, "--reason", f"ok {hidden}"),
+        **team.people["olivia"],
+    )
+    assert told.code == 1
+    assert "which is not seen" in told.err

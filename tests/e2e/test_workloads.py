@@ -119,6 +119,8 @@ CHANGES = {
     "pull_request_target": ({"event_name": "pull_request_target"}, "TOKEN_EVENT"),
     "workflow_run": ({"event_name": "workflow_run"}, "TOKEN_EVENT"),
     "issue_comment": ({"event_name": "issue_comment"}, "TOKEN_EVENT"),
+    "pull_request_review": ({"event_name": "pull_request_review"}, "TOKEN_EVENT"),
+    "fork": ({"event_name": "fork"}, "TOKEN_EVENT"),
     "no event": ({"event_name": None}, "TOKEN_CLAIM"),
     "another organisation": ({"repository_owner_id": "666"}, "TOKEN_ORGANIZATION"),
     "id as number": ({"repository_id": 456789}, "TOKEN_CLAIM"),

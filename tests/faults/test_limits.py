@@ -260,7 +260,7 @@ def test_who_keeps_guessing_tokens_is_not_looked_up_any_more(target, neighbour):
     codes = []
     with grpc.secure_channel(target.tokens, grpc.ssl_channel_credentials(ca)) as to:
         stub = access_grpc.AccessServiceStub(to)
-        for _ in range(600):
+        for _ in range(1200):
             guess = new_secret(TOKEN_PREFIX)[1]
             with pytest.raises(grpc.RpcError) as error:
                 stub.WhoAmI(

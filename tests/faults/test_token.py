@@ -23,6 +23,7 @@ def vault(tmp_path, softhsm):
     """A daemon on the token, through a spy that writes down every call."""
     spy = next(Path("/usr/lib").rglob("pkcs11-spy.so"))
     running = Daemon(tmp_path / "data")
+    running.settings += "approvals = 0\n"
     running.settings += softhsm.settings().replace(MODULE, str(spy))
     running.init()
     running.spied = tmp_path / "spy.txt"
@@ -87,6 +88,26 @@ def test_keys_are_made_in_the_token_and_sign(vault, softhsm, www, tmp_path):
     assert "C_Sign" in calls
     assert "C_WrapKey" not in calls
     assert not re.search(r"CKA_(VALUE|PRIVATE_EXPONENT|PRIME_1)\b", calls)
+
+
+def test_whose_key_it_is_that_is_adopted_two_people_decide(vault, softhsm, tmp_path):
+    vault.stop()
+    file = vault.data / "privyseald.toml"
+    file.write_text(file.read_text().replace("approvals = 0\n", ""))
+    vault.start()
+    app = "app-" + uuid.uuid4().hex[:8]
+    vault.ok("app", "create", "--app-id", app, "--statement-key", tmp_path / "s.pem")
+    words = ("live-update", "generate-signing-key", "--app-id", app, "--public", tmp_path / "x.pem")
+    told = vault.run(*words, "--token-uri", "pkcs11:object=corporate-codesign")
+    assert told.code == 1
+    assert "asks for the consent of others" in told.err
+    assert "key.import" in told.err
+    # What does not fit is refused before a keyholder hears of it.
+    workers = len(vault.log_text().split("keyholder ready"))
+    long = vault.run(*words, "--token-uri", "pkcs11:object=" + "x" * 100_000)
+    assert long.code == 1
+    assert "512 characters" in long.err
+    assert len(vault.log_text().split("keyholder ready")) == workers
 
 
 def test_a_key_that_is_in_the_token_is_adopted(vault, softhsm, www, tmp_path):

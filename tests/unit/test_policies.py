@@ -293,7 +293,7 @@ def test_what_was_undone_is_not_remembered_as_what_is_allowed(tmp_path):
     store = SqlStore(
         url, clock=lambda: 1, sign_checkpoint=Checkpoint.text, origin="test", kept=Kept()
     )
-    access = Access(store, CedarPolicies(1), lambda: 1)
+    access = Access(store, CedarPolicies(1), lambda: 1, None)
     who = Caller("certificate:rita", credential="1f")
     asked = Query(Action.RELEASE_SIGN, "a")
 

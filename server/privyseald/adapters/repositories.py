@@ -135,11 +135,7 @@ class SqlKeys(Part):
         versions = self.rows(select(v).where(v.c.app == app).order_by(v.c.version))
         records: dict[str, list[KeyVersionRecord]] = {}
         for row in versions:
-            row["scheme"] = Scheme(row["scheme"])
-            row["algorithm"] = Algorithm(row["algorithm"])
-            row["state"] = KeyVersionState(row["state"])
-            row["protection"] = json.loads(row["protection"])
-            records.setdefault(row["key"], []).append(KeyVersionRecord(**row))
+            records.setdefault(row["key"], []).append(_key_version(row))
         return [
             KeyRecord(
                 app=row["app"],
@@ -151,6 +147,11 @@ class SqlKeys(Part):
             )
             for row in self.rows(select(t).where(t.c.app == app).order_by(t.c.id))
         ]
+
+    def by_digest(self, public_key_sha256: bytes) -> KeyVersionRecord | None:
+        v = schema.key_versions
+        rows = self.rows(select(v).where(v.c.public_key_sha256 == public_key_sha256))
+        return _key_version(rows[0]) if rows else None
 
     def add(self, record: KeyRecord) -> None:
         self._db.write(
@@ -175,6 +176,14 @@ class SqlKeys(Part):
             values["blob"] = b""
         self._db.write(update(t).where(where, t.c.version == version.version).values(values))
         self._db.raise_revision()
+
+
+def _key_version(row: dict[str, Any]) -> KeyVersionRecord:
+    row["scheme"] = Scheme(row["scheme"])
+    row["algorithm"] = Algorithm(row["algorithm"])
+    row["state"] = KeyVersionState(row["state"])
+    row["protection"] = json.loads(row["protection"])
+    return KeyVersionRecord(**row)
 
 
 def _ranges_to_text(ranges: Sequence[NativeRange]) -> str:

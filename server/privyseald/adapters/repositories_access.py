@@ -164,10 +164,13 @@ class SqlApprovals(Part):
 
     def put(self, record: Approval) -> None:
         self._db.write(delete(schema.approvals).where(schema.approvals.c.id == record.id))
-        row = {**vars(record), "approvers": json.dumps(record.approvers)}
-        self._db.write(insert(schema.approvals), row)
+        row = vars(record).copy()
+        consents = list(zip(record.approvers, row.pop("serials"), strict=True))
+        self._db.write(insert(schema.approvals), {**row, "approvers": json.dumps(consents)})
 
 
 def _approval(row: dict[str, Any]) -> Approval:
-    row["approvers"] = tuple(json.loads(row["approvers"]))
+    consents = json.loads(row["approvers"])
+    row["approvers"] = tuple(principal for principal, _ in consents)
+    row["serials"] = tuple(serial for _, serial in consents)
     return Approval(**{**row, "action": Action(row["action"])})

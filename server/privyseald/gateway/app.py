@@ -105,7 +105,7 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
         except (DomainError, ArtifactError) as error:
             _log.warning("cannot serve", path=request.url.path, error=type(error).__name__)
             return _error(503, "try again later")
-        except ValueError:
+        except (ValueError, RecursionError):
             return _error(400, "the request is malformed")
 
     return run

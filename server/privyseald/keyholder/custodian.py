@@ -122,15 +122,20 @@ class Custodian:
         elif self._record is not None and self.wants == "passphrase":
             self.kek = keks.open_with_passphrase(self._record, given)
         elif self._record is not None and self.wants == "share":
-            self._add(self._record, " ".join(given.split()))
+            self._add(self._record, " ".join(given.lower().split()))
 
     def _add(self, record: KekRecord, share: str) -> None:
         if keks.share_id(share) != record.params.get("id"):
             raise KekError("that is a share of another set; was the key sealed anew since?")
         self._shares[share] = None
         if len(self._shares) >= int(record.params["threshold"]):
-            shares, self._shares = list(self._shares), {}
-            self.kek = keks.join(record, shares)
+            try:
+                self.kek = keks.join(record, list(self._shares))
+            except KekError:
+                # One of them is wrong, and nobody can say which but by trying others.
+                self._shares.clear()
+                raise
+            self._shares.clear()
 
 
 def _passphrase(settings: CustodySettings) -> str:
@@ -170,7 +175,7 @@ def _unseal(custodian: Custodian, listener: socket.socket) -> None:
                 line += chunk
             try:
                 request = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(request, dict):
                 answer = custodian.offer(request)

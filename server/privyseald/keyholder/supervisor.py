@@ -116,15 +116,17 @@ class _Link(asyncio.Protocol):
 
         Raises:
             Unavailable: If the process has gone; nobody would ever answer.
+            ValueError: If the request does not fit a frame.
         """
         if self.closed:
             raise _gone()
+        frame = wire.frame(request.SerializeToString())
         future: asyncio.Future[pb.Response] = self._loop.create_future()
         self.waiting[request.id] = future
         self.started[request.id] = self._loop.time()
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(wire.frame(request.SerializeToString()))
+        self._out.append(frame)
         return future
 
     def close(self) -> None:

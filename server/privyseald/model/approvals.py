@@ -51,6 +51,7 @@ class Approval:
         ref, workflow: For a window: what a workload's token must say; empty is any.
         used: How many times it was used.
         approvers: Who consented, in order.
+        serials: The certificate that each of them used, by its serial number.
         rejected_by: Who refused, or took it back.
     """
 
@@ -71,6 +72,7 @@ class Approval:
     workflow: str = ""
     used: int = 0
     approvers: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
     rejected_by: str = ""
 
     @property
@@ -140,8 +142,8 @@ def requested(record: Approval) -> Approval:
     return record
 
 
-def approve(record: Approval, principal: str, now: int) -> Approval:
-    """Add a person's consent.
+def approve(record: Approval, principal: str, now: int, serial: str = "") -> Approval:
+    """Add a person's consent, given with the certificate of a serial number.
 
     Raises:
         PermissionDenied: If the person asked for it, or would use it.
@@ -157,7 +159,11 @@ def approve(record: Approval, principal: str, now: int) -> Approval:
         raise FailedPrecondition(
             "you approved this already; another person must", reason="APPROVED_TWICE"
         )
-    return replace(record, approvers=(*record.approvers, principal))
+    return replace(
+        record,
+        approvers=(*record.approvers, principal),
+        serials=(*record.serials, serial),
+    )
 
 
 def reject(record: Approval, principal: str, now: int) -> Approval:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model.errors import InvalidArgument
 
+# Unicode's categories of controls, formats, surrogates, and line and paragraph separators.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -144,9 +147,18 @@ def text(value: str, field: str, most: int, *, least: int = 0) -> str:
     """Return a text for people, within bounds and without control characters."""
     if not least <= len(value) <= most:
         raise InvalidArgument(field, f"must be {least} to {most} characters, got {len(value)}")
-    if any((c < " " and c not in "\n\t") or c == "\x7f" for c in value):
-        raise InvalidArgument(field, "must not contain control characters")
+    if not value.isascii() or not value.isprintable():
+        # Controls, and what hides or turns text: people decide on what they read.
+        bad = next((c for c in value if unicodedata.category(c) in _UNSEEN), "")
+        if bad:
+            raise InvalidArgument(field, f"must not contain U+{ord(bad):04X}, which is not seen")
     return value
+
+
+def shown_text(value: str, most: int) -> str:
+    """Return a text of somebody else's as people can be shown it: in a line, cut to a length."""
+    seen = (" " if unicodedata.category(c) in _UNSEEN else c for c in value[: 4 * most])
+    return " ".join("".join(seen).split())[:most]
 
 
 def commit(value: str, field: str) -> str:

@@ -208,6 +208,21 @@ class Caller:
         """Return the emergency grants on an app; those on another count for nothing here."""
         return tuple(g for g in self.grants if g.break_glass and covers(g, app))
 
+    def right_ends(self, action: Action, app: str) -> int:
+        """Return when the caller's right to something ends; 0 if it does not.
+
+        What it gives to others must not outlive it, or a right for a minute were one for ever.
+        """
+        giving = [
+            g.expires_at
+            for g in self.grants
+            if covers(g, app) and action in PERMISSIONS[g.role] and not g.mismatch(self.attributes)
+        ]
+        ends = [g.expires_at for g in self.emergencies(app)]
+        if giving and all(giving):
+            ends.append(max(giving))
+        return min(ends, default=0)
+
     def decide(self, query: Query) -> Decision:
         """Answer a question; nobody is allowed anything before the policies are known."""
         return self.decider.decide(query) if self.decider is not None else Decision(allowed=False)

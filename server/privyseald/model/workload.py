@@ -127,11 +127,12 @@ def strict_object(text: bytes, what: str) -> dict[str, Any]:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            twice = next(n for n in names if names.count(n) > 1)
-            refuse("TOKEN_DUPLICATE_MEMBER", "the token repeats a claim", f"{what}: {twice}")
-        return dict(pairs)
+        members: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in members:
+                refuse("TOKEN_DUPLICATE_MEMBER", "the token repeats a claim", f"{what}: {name}")
+            members[name] = value
+        return members
 
     try:
         value = json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
@@ -250,6 +251,12 @@ class _Claims:
         if type(value) is not type(wanted) or value != wanted:
             refuse("TOKEN_CLAIM", f"the token's {name} must be {json.dumps(wanted)}", repr(value))
 
+    def event(self, name: str, allowed: frozenset[str]) -> None:
+        """Require an event that only insiders can cause."""
+        event = self.text(name, "event", required=True)
+        if event not in allowed:
+            refuse("TOKEN_EVENT", f"a job that {event} started may not sign", event)
+
     def not_event(self, name: str, refused: frozenset[str]) -> None:
         """Require an event that an outsider cannot cause."""
         event = self.text(name, "event", required=True)
@@ -257,12 +264,23 @@ class _Claims:
             refuse("TOKEN_EVENT", f"a job that {event} started may not sign", event)
 
 
+_GITHUB_EVENTS = frozenset(
+    {
+        "push",
+        "workflow_dispatch",
+        "repository_dispatch",
+        "schedule",
+        "release",
+        "create",
+        "deployment",
+        "merge_group",
+    }
+)
+
+
 def _github(read: _Claims, _: Issuer) -> tuple[str, str]:
-    # Outsiders cause these, or what they left behind does: their code, or their text, runs.
-    read.not_event(
-        "event_name",
-        frozenset({"pull_request", "pull_request_target", "workflow_run", "issue_comment"}),
-    )
+    # Of all others outsiders can be the cause: their code, or their text, runs.
+    read.event("event_name", _GITHUB_EVENTS)
     read.text("repository", "repository")
     read.text("ref", "ref")
     read.text("ref_type", "ref_type")

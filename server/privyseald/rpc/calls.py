@@ -15,11 +15,12 @@ from google.protobuf.message import Message
 from privyseald.model import fields
 from privyseald.model.errors import ResourceExhausted, Unauthenticated
 from privyseald.model.limits import Buckets
-from privyseald.model.policy import Caller
+from privyseald.model.policy import Caller, covers
 from privyseald.ports import Peers, Request
 from privyseald.rpc.metrics import CALLS
 from privyseald.rpc.status import abort
 from privyseald.services.access import Access
+from privyseald.services.secret_text import secret_id_of
 
 _Req = TypeVar("_Req", bound=Message)
 _Res = TypeVar("_Res")
@@ -29,7 +30,9 @@ Enter = Callable[[Message], Awaitable[Caller]]
 """Lets the caller in, for one request of many: its credential counts, and its rate."""
 OpenMethod = Callable[[Any, _Req], Awaitable[_Res]]
 
-_FAILURES_PER_SECOND, _FAILURES_BURST = 10, 200
+# A look-up costs the store little; many callers can share an address with one that guesses.
+_FAILURES_PER_SECOND, _FAILURES_BURST = 50, 500
+_REFUSED_PER_SECOND, _REFUSED_BURST = 10, 200
 _OPEN_PER_SECOND, _OPEN_BURST = 200, 2000
 
 
@@ -51,6 +54,7 @@ class Gate:
         self._principals = Buckets(principal_rate, 2 * principal_rate)
         self._apps = Buckets(app_rate, 2 * app_rate)
         self._failures = Buckets(_FAILURES_PER_SECOND, _FAILURES_BURST)
+        self._refused = Buckets(_REFUSED_PER_SECOND, _REFUSED_BURST)
         self._open = Buckets(_OPEN_PER_SECOND, _OPEN_BURST)
 
     async def enter(self, context: Context, request: Message) -> Caller:
@@ -68,13 +72,16 @@ class Gate:
         who = hashlib.sha256(certificate).hexdigest() if certificate else _address(context)
         try:
             caller = await self._authenticate(context, certificate, who, now)
-        except Unauthenticated:
-            self._failures.take(who, now)
+        except Unauthenticated as error:
+            if error.reason not in {"TOKEN_MALFORMED", "NO_CREDENTIAL"}:
+                (self._refused if certificate else self._failures).take(who, now)
             raise
         if not self._principals.take(caller.principal, now):
             raise _too_many(f"calls by {caller.principal}")
         app = _app_of(request)
-        if app and not self._apps.take(app, now):
+        # Who has no grant there cannot use up the app's share.
+        own = any(covers(grant, app[5:]) for grant in caller.grants)
+        if app and own and not self._apps.take(app, now):
             raise _too_many(f"calls about {app}")
         return caller
 
@@ -87,7 +94,7 @@ class Gate:
         self, context: Context, certificate: bytes, who: str, now: float
     ) -> Caller:
         if certificate:
-            if self._failures.spent(who, now):
+            if self._refused.spent(who, now):
                 raise _too_many("failed attempts with this certificate")
             chain = b"".join(context.auth_context().get("x509_pem_cert_chain", ()))
             return await self._access.by_certificate(*self._peers.identify(certificate, chain))
@@ -95,6 +102,8 @@ class Gate:
             if name == "authorization" and isinstance(value, str):
                 kind, _, text = value.partition(" ")
                 if kind.lower() == "bearer":
+                    # What is no credential at all costs no look-up.
+                    secret_id_of(text)
                     # Who keeps guessing is not looked up any more; who is known still is.
                     if self._failures.spent(who, now) and not self._access.knows(text):
                         raise _too_many("failed attempts from this address")

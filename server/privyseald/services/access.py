@@ -25,11 +25,11 @@ from privyseald.ports import (
     Clock,
     Policies,
     PolicySet,
-    Sealed,
     Store,
     Transaction,
     View,
 )
+from privyseald.services.refusals import Refusals
 from privyseald.services.secret_text import SESSION_PREFIX, secret_id_of
 
 _CACHE_SECONDS = 5
@@ -40,7 +40,7 @@ _ANY_APPROVALS, _MOST_APPROVALS = 1_000_000, 20
 class Access:
     """Authentication of credentials and authorisation of acts."""
 
-    def __init__(self, store: Store, policies: Policies, clock: Clock) -> None:
+    def __init__(self, store: Store, policies: Policies, clock: Clock, refusals: Refusals) -> None:
         self._store = store
         self._policies = policies
         self._clock = clock
@@ -49,6 +49,7 @@ class Access:
         # As of a revision, the version in force, compiled.
         self._compiled: tuple[int, int, PolicySet] | None = None
         # As of a revision, the grants of principals: jobs of one workload share them.
+        self._refusals = refusals
         self._granted: tuple[int, dict[str, tuple[Grant, ...]]] = (0, {})
 
     async def by_token(self, text: str) -> Caller:
@@ -178,6 +179,17 @@ class Access:
             self._compiled = (revision, version, compiled)
         return compiled
 
+    def consents(self, view: View, approval: Approval, now: int) -> int:
+        """Return how many of those who consented still may: their consent ends with that."""
+        standing = 0
+        for principal, serial in zip(approval.approvers, approval.serials, strict=True):
+            try:
+                approver = self.again(view, Caller(principal, credential=serial), now)
+            except Unauthenticated:
+                continue
+            standing += approver.decide(Query(Action.APPROVAL_GIVE, approval.app)).allowed
+        return standing
+
     async def authorise(
         self,
         caller: Caller,
@@ -224,7 +236,6 @@ class Access:
     async def log_refusal(self, caller: Caller, permit: Permit, error: DomainError) -> None:
         """Append a refusal to the log."""
         leaf: dict[str, Json] = {
-            "act": "refusal",
             "principal": caller.principal,
             "action": permit.query.action,
             "resource": f"apps/{permit.query.app}",
@@ -234,12 +245,7 @@ class Access:
             leaf["session"] = caller.credential
         if permit.subject:
             leaf["subject"] = permit.subject
-
-        def refusal(tx: Transaction) -> Callable[[Sealed], bytes]:
-            tx.record(leaf)
-            return lambda _: b""
-
-        await self._store.commit(refusal)
+        await self._refusals.add(caller.principal, leaf)
 
     def now(self) -> int:
         """Return seconds since 1970."""
@@ -274,6 +280,12 @@ class Permit:
             PermissionDenied, Unauthenticated, FailedPrecondition: If it does not.
         """
         self.use(tx, self.check(tx))
+
+    def holder(self, view: View) -> Caller:
+        """Return the caller as it is now. Raises Unauthenticated."""
+        if view.revision == self.caller.revision:
+            return self.caller
+        return self.access.again(view, self.caller, self.access.now())
 
     def check(self, tx: Transaction) -> Approval | None:
         """Check that it still holds; return the approval that it needs."""
@@ -321,8 +333,9 @@ class Permit:
                 caller.principal, caller.attributes, action, app, self.subject
             ):
                 continue
-            given = replace(query, approvals=len(approval.approvers), window=approval.window)
-            if caller.decide(given).allowed:
+            consents = self.access.consents(view, approval, now)
+            given = replace(query, approvals=consents, window=approval.window)
+            if consents >= approval.needed and caller.decide(given).allowed:
                 return Permit(self.access, caller, given, self.subject, approval.id)
         if self.subject and caller.decide(replace(query, approvals=_ANY_APPROVALS)).allowed:
             counts = (n for n in range(1, _MOST_APPROVALS) if _enough(caller, query, n))

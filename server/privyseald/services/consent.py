@@ -94,7 +94,8 @@ class Consent:
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
             now = self._clock()
-            record = approvals.approve(_require(tx, approval_id), caller.principal, now)
+            found = _require(tx, approval_id)
+            record = approvals.approve(found, caller.principal, now, caller.credential)
             if record.action is Action.BREAK_GLASS and record.state(now) is ApprovalState.APPROVED:
                 ends = now + record.seconds
                 record = replace(approvals.use(record, now), expires_at=ends)

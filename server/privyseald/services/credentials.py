@@ -43,18 +43,18 @@ class Credentials:
                 f"{', '.join(sorted(people))} is for people: grant it to a client certificate",
             )
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
-        if permit.caller.emergencies(app):
-            raise FailedPrecondition(
-                "in an emergency no token is made, since it would outlive it; revoke and deny "
-                "what is needed, and make tokens afterwards",
-                reason="BREAK_GLASS",
-            )
         token_id, text = new_secret(TOKEN_PREFIX)
         now = self._clock()
         record = TokenRecord(token_id, name, hashlib.sha256(text.encode()).digest(), now, now + ttl)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
+            if permit.holder(tx).right_ends(Action.ACCESS_MANAGE, app):
+                raise FailedPrecondition(
+                    "your right to make tokens ends, as in an emergency, and a token would "
+                    "outlive it; revoke and deny what is needed, and make tokens afterwards",
+                    reason="RIGHT_ENDS",
+                )
             tx.tokens.put(record)
             made = [
                 Grant(secrets.token_hex(8), f"token:{token_id}", role, app, now)

@@ -32,12 +32,12 @@ class Grants:
         if grant.role in PEOPLE and not grant.principal.startswith("certificate:"):
             raise InvalidArgument("role", f"{grant.role} is for people, who bring certificates")
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, grant.app)
-        # What is given in an emergency ends with it.
-        ends = min((g.expires_at for g in permit.caller.emergencies(grant.app)), default=0)
-        made = replace(grant, id=secrets.token_hex(8), created_at=self._clock(), expires_at=ends)
+        new = replace(grant, id=secrets.token_hex(8), created_at=self._clock())
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
+            ends = permit.holder(tx).right_ends(Action.ACCESS_MANAGE, grant.app)
+            made = replace(new, expires_at=ends)
             add_grant(tx, caller.principal, made)
             return lambda _: made
 

@@ -100,8 +100,19 @@ class Keys:
     ) -> bytes:
         """Create a key whose first version is active and primary."""
         key_id = fields.key_id(key_id or scheme)
-        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
-        await self._store.read(lambda view: _require_new(view, app, key_id, scheme))
+        if place.uri:
+            # A key that exists may be of somebody else's: taking it is like importing it.
+            fields.text(place.uri, "token_uri", 512)
+            permit = await self._permit(
+                caller,
+                Action.KEY_IMPORT,
+                app,
+                f"apps/{app}/keys/{key_id} {place.uri}",
+                lambda view: _require_new(view, app, key_id, scheme),
+            )
+        else:
+            permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
+            await self._store.read(lambda view: _require_new(view, app, key_id, scheme))
         now = self._clock()
         identity = KeyIdentity(app, key_id, 1, scheme, choose_algorithm(scheme, algorithm))
         record = await self._generate(identity, place, now)
@@ -328,6 +339,14 @@ def _require_version(tx: View, app: str, key_id: str, number: int) -> KeyVersion
 
 
 def _add_key(tx: Transaction, caller: Caller, key: KeyRecord, *, act: str = "key.create") -> None:
+    for version in key.versions:
+        other = tx.keys.by_digest(version.public_key_sha256)
+        if other is not None:
+            raise AlreadyExists(
+                "this key pair is one of the daemon's keys already, and a key has one purpose; "
+                "use another",
+                reason="KEY_PAIR_EXISTS",
+            )
     tx.keys.add(key)
     for version in key.versions:
         protection: dict[str, Json] = dict(version.protection)

@@ -55,7 +55,7 @@ class Releases:
             raise InvalidArgument("artifact_type", "must be zip or manifest")
         commit = fields.commit(artifact.commit_sha, "commit_sha")
         fields.text(artifact.commit_ref, "commit_ref", 200)
-        fields.text(artifact.commit_message, "commit_message", 500)
+        artifact = replace(artifact, commit_message=fields.shown_text(artifact.commit_message, 500))
         permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
         now = self._clock()
 

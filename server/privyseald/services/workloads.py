@@ -10,16 +10,15 @@ from privyseal.verify.canonical import Json
 
 from privyseald.model import fields
 from privyseald.model.errors import InvalidArgument, TokenRefused
-from privyseald.model.limits import Bucket
 from privyseald.model.policy import Action, Caller, Grant, covers
 from privyseald.model.records import SessionRecord
 from privyseald.model.workload import Issuer, Workload, refuse
 from privyseald.ports import Clock, Sealed, Store, TokenVerifier, Transaction
 from privyseald.services.access import Access
+from privyseald.services.refusals import Refusals
 from privyseald.services.secret_text import SESSION_PREFIX, new_secret
 
 MAX_DIGESTS = 20
-_REFUSALS_PER_SECOND, _REFUSALS_BURST = 20, 200
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,19 @@ class Session:
 class Workloads:
     """Verifies identity tokens and opens sessions."""
 
-    def __init__(self, store: Store, access: Access, verifier: TokenVerifier, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        verifier: TokenVerifier,
+        clock: Clock,
+        refusals: Refusals,
+    ) -> None:
         self._store = store
         self._access = access
         self._verifier = verifier
         self._clock = clock
-        # Anybody can send a token: their refusals must not fill the log without end.
-        self._room = Bucket(_REFUSALS_PER_SECOND, _REFUSALS_BURST)
-        self._unlogged = 0
+        self._refusals = refusals
 
     async def exchange(self, token: str, app: str, digests: list[bytes]) -> Session:
         """Exchange an identity token for a session.
@@ -126,12 +130,10 @@ class Workloads:
         )
 
     async def _log_refusal(self, error: TokenRefused, app: str, workload: Workload | None) -> None:
-        if not self._room.take(self._clock()):
-            self._unlogged += 1
-            return
+        # Who was vouched for has a share of the log that strangers cannot use up.
+        cause = workload.principal if workload else "unknown"
         leaf: dict[str, Json] = {
-            "act": "refusal",
-            "principal": workload.principal if workload else "unknown",
+            "principal": cause,
             "action": "session.create",
             "resource": f"apps/{app}",
             "reason": error.reason,
@@ -140,14 +142,7 @@ class Workloads:
         if workload is not None:
             attributes: dict[str, Json] = dict(workload.attributes)
             leaf["workload"] = attributes
-        if self._unlogged:
-            leaf["unlogged"], self._unlogged = self._unlogged, 0
-
-        def act(tx: Transaction) -> Callable[[Sealed], bytes]:
-            tx.record(leaf)
-            return lambda _: b""
-
-        await self._store.commit(act)
+        await self._refusals.add(cause, leaf)
 
 
 def _require_grant(tx: Transaction, workload: Workload, app: str) -> None:
