@@ -41,14 +41,19 @@ def read_settings(data: Path) -> Settings:
         fail(f"privyseald.toml is no TOML: {error}")
 
 
-def read_secret(file: Path | None, prompt: str) -> str:
+def read_secret(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
     """Return a secret of a person's: from a file, or typed without being shown.
+
+    Args:
+        file: The file; None to ask.
+        prompt: What to ask.
+        confirm: Ask twice, since a typo would lose what it shall open.
 
     Raises:
         OSError: If the file cannot be read.
     """
     if file is None:
-        return str(click.prompt(prompt, hide_input=True, err=True))
+        return str(click.prompt(prompt, hide_input=True, err=True, confirmation_prompt=confirm))
     try:
         return file.read_text().strip()
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,23 +86,33 @@ def _needed(token: HsmSettings | None, ask: Ask) -> HsmSettings:
 def seal_anew(
     kek: bytes, provider: str, token: HsmSettings | None, aws_key_id: str, ask: Ask
 ) -> KekRecord | None:
-    """Seal the key for another provider; None is a file that holds it as it is.
+    """Seal the key for another provider, and see that it opens again.
+
+    None is a file that holds it as it is.
 
     Raises:
         KekError, HsmDownError: If the provider cannot be used.
     """
     if provider == "passphrase":
-        return keks.seal_with_passphrase(kek, ask("New passphrase"))
+        passphrase = ask("New passphrase")
+        record = keks.seal_with_passphrase(kek, passphrase)
+        keks.open_with_passphrase(record, passphrase)
+        return record
     if provider == "token":
-        from privyseald.keyholder.token_kek import seal_with_token
+        from privyseald.keyholder.token_kek import open_with_token, seal_with_token
 
-        return seal_with_token(kek, _needed(token, ask))
+        settings = _needed(token, ask)
+        record = seal_with_token(kek, settings)
+        open_with_token(record, settings)
+        return record
     if provider == "aws-kms":
-        from privyseald.keyholder.aws_kek import seal_with_aws
+        from privyseald.keyholder.aws_kek import open_with_aws, seal_with_aws
 
         if not aws_key_id:
             raise KekError("--aws-key-id is missing")
-        return seal_with_aws(kek, aws_key_id)
+        record = seal_with_aws(kek, aws_key_id)
+        open_with_aws(record)
+        return record
     if provider == "credential":
         record = KekRecord("credential", keks.check_of(kek), {"name": "kek"})
         record.checked(keks.open_credential(record))
@@ -114,6 +125,9 @@ def put_in_place(data: Path, kek: bytes, record: KekRecord | None) -> None:
 
     At each moment one of the two files is whole, so that a crash leaves a key that opens.
     """
+    for leftover in (RAW, RECORD):
+        # Of a run that was cut off; one of them can hold the key as it is.
+        (data / f"{leftover}.new").unlink(missing_ok=True)
     if record is None:
         _write(data / RAW, kek)
         (data / RECORD).unlink(missing_ok=True)
@@ -233,20 +247,22 @@ def rewrap(  # noqa: PLR0917 - options
     settings = read_settings(data)
     token = bootstrap.token_settings(settings)
     files = iter(secret_file)
-    words: list[str] = []
     record: KekRecord | None
     try:
         key = open_now(settings, token, lambda prompt: read_secret(next(files, None), prompt))
         if provider == "shares":
             record, words = keks.split(key, threshold, shares)
+            keks.join(record, words[-threshold:])
+            # Before anything is replaced: shares that nobody has seen open nothing.
+            for number, share in enumerate(words, 1):
+                click.echo(f"share {number} of {shares}: {share}")
+            sys.stdout.flush()
         else:
             record = seal_anew(
                 *(key, provider, token, aws_key_id),
-                lambda prompt: read_secret(new_secret_file, prompt),
+                lambda prompt: read_secret(new_secret_file, prompt, confirm=True),
             )
         put_in_place(settings.data, key, record)
     except (KekError, HsmDownError, OSError) as error:
         fail(f"nothing was changed: {error}")
-    for number, share in enumerate(words, 1):
-        click.echo(f"share {number} of {shares}: {share}")
     click.echo(f"the key-encryption key is sealed with: {provider}")

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from privyseald.keyholder import kek as keks
 
 from tests.conftest import Daemon, Result, free_port
-from tests.softhsm import SoftHsm
+from tests.softhsm import MODULE, SoftHsm
 
 PASSPHRASE = "correct horse battery"
 
@@ -177,7 +177,14 @@ def test_officers_unseal_together(vault, www, tmp_path):
 def test_a_sealed_daemon_takes_no_nonsense_and_stops_when_told(vault, tmp_path):
     rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, PASSPHRASE))
     start_sealed(vault)
-    for sent in (b"x" * 100_000, b"[1, 2]\n", b'{"passphrase": 7}\n', b"\xff\xfe\n", b""):
+    for sent in (
+        b"x" * 100_000,
+        b"[" * 4000 + b"\n",
+        b"[1, 2]\n",
+        b'{"passphrase": 7}\n',
+        b"\xff\xfe\n",
+        b"",
+    ):
         with socket.socket(socket.AF_UNIX) as to:
             to.connect(str(vault.data / "unseal.sock"))
             try:
@@ -310,6 +317,48 @@ def test_aws_kms_opens(kms, vault, www, tmp_path):
     assert "AWS KMS cannot be used: ReadTimeoutError" in vault.log_text()
     server.send_signal(signal.SIGCONT)
     wait_for(lambda: health(vault) == "SERVING", vault)
+
+
+def test_shares_that_nobody_saw_replace_nothing(vault):
+    raw = (vault.data / "kek").read_bytes()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "privyseald.main", "kek", "rewrap", "--to", "shares"],
+            env=vault.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (vault.data / "kek").read_bytes() == raw
+    assert not (vault.data / "kek.json").exists()
+
+
+def test_a_token_key_that_cannot_open_seals_nothing(vault, tmp_path):
+    softhsm = SoftHsm(tmp_path / "softhsm")
+    vault.env |= softhsm.env
+    (vault.data / "privyseald.toml").write_text(softhsm.settings())
+    make = (
+        "import pkcs11; from pkcs11 import Attribute, KeyType\n"
+        f"t = pkcs11.lib({MODULE!r}).get_token(token_label={softhsm.label!r})\n"
+        f"with t.open(user_pin={softhsm.pin!r}, rw=True) as s:\n"
+        "    s.generate_key(KeyType.AES, 256, label='privyseal-kek', store=True,\n"
+        "        template={Attribute.DECRYPT: False})\n"
+    )
+    subprocess.run([sys.executable, "-c", make], env={**os.environ, **softhsm.env}, check=True)
+    refused = daemon_command(vault, "kek", "rewrap", "--to", "token")
+    assert refused.code == 1
+    assert "may not decrypt" in refused.err
+    assert (vault.data / "kek").exists()
+
+
+def test_what_an_interrupted_run_left_goes(vault, tmp_path):
+    for name in ("kek.new", "kek.json.new"):
+        (vault.data / name).write_bytes(b"k" * 32)
+    rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, PASSPHRASE))
+    assert not [path.name for path in vault.data.glob("kek*.new")]
 
 
 def test_a_record_that_was_changed_does_not_open(vault, tmp_path):
