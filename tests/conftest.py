@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,6 +100,19 @@ class Daemon:
         self.log.close()
         return code
 
+    def keyholders(self, having: bytes = b"") -> list[int]:
+        """Return the ids of the keyholder processes, of those with a word in their command."""
+        found, looked = [], [self.process.pid]
+        while looked:
+            for task in Path(f"/proc/{looked.pop()}/task").glob("*/children"):
+                for child in task.read_text().split():
+                    looked.append(int(child))
+                    with contextlib.suppress(OSError):
+                        command = Path(f"/proc/{child}/cmdline").read_bytes()
+                        if b"keyholder.worker" in command and having in command:
+                            found.append(int(child))
+        return found
+
     def log_text(self) -> str:
         return (self.data / "daemon.log").read_text()
 
@@ -156,6 +170,24 @@ class Daemon:
         path = self.data / "empty.toml"
         path.write_text("")
         return path
+
+
+@contextlib.contextmanager
+def custodian(folder: Path, token=None):
+    """A custodian, for keyholders without a daemon; its key is in `folder`."""
+    from privyseald.keyholder.custody import Custody, CustodySettings
+
+    kek = folder / "kek"
+    if not kek.exists():
+        kek.write_bytes(os.urandom(32))
+        kek.chmod(0o600)
+    running = Custody(CustodySettings(data=str(folder), token=token))
+    running.start()
+    assert running.opened
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -205,7 +205,7 @@ class Daemon:
         self.log_keyholder = LogKeyholder(self.kek, log_key)
         self.verifier = log_verifier(settings, spki)
         self.keyholder = KeyholderPool(
-            self.kek, settings.keyholder_count, token=token_settings(settings)
+            self.kek, settings.keyholder_count, token=settings.hsm is not None
         )
         self.store = SqlStore(
             settings.database_url,

@@ -16,7 +16,7 @@ from privyseald.adapters import pki, schema
 from privyseald.adapters.repositories_access import grant_row
 from privyseald.adapters.sql_engine import make_engine, migrate
 from privyseald.config import Settings
-from privyseald.keyholder.custody import KekFile
+from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.kek import RAW
 from privyseald.keyholder.keystore import KEK_SIZE
 from privyseald.keyholder.log_keyholder import LogKeyholder
@@ -50,7 +50,6 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     data.chmod(0o700)
     pki.write_private(data / RAW, secrets.token_bytes(KEK_SIZE))
-    kek = KekFile(data / RAW)
     tls = data / "tls"
     tls.mkdir(mode=0o700)
     pki.create_ca(tls)
@@ -65,20 +64,25 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
         artifacts = json.dumps(str(settings.file(settings.artifacts)))
         url = json.dumps(f"{settings.device_url}/artifacts")
         profile.write(f"storage = {artifacts}\npublic_url = {url}\n")
-    pool = KeyholderPool(kek, 1)
-    await pool.start()
-    try:
-        made = await pool.generate(log_key_identity())
-    finally:
-        await pool.stop()
-    verifier = log_verifier(settings, made.public_key)
     origin = settings.log_origin
     start = Checkpoint(origin, 0, EMPTY_ROOT)
-    log_keyholder = LogKeyholder(kek, made.wrapped)
+    custody = Custody(CustodySettings(data=str(data)))
+    custody.start()
     try:
-        signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
+        pool = KeyholderPool(custody, 1)
+        await pool.start()
+        try:
+            made = await pool.generate(log_key_identity())
+        finally:
+            await pool.stop()
+        verifier = log_verifier(settings, made.public_key)
+        log_keyholder = LogKeyholder(custody, made.wrapped)
+        try:
+            signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
+        finally:
+            log_keyholder.stop()
     finally:
-        log_keyholder.stop()
+        custody.stop()
     note = format_note(start.text(), origin, verifier.public_key, signature)
     # In the order in which `serve` needs them: the directory is complete with the last.
     pki.write_private(data / "log.key", made.wrapped.blob)

@@ -13,7 +13,6 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, seal
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
-from privyseald.keyholder.custody import KekFile
 from privyseald.keyholder.keystore import SoftwareKeystore, verify_message, verify_rsa_digest
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.supervisor import KeyholderPool
@@ -27,6 +26,7 @@ from privyseald.model.schemes import (
     WrappedKey,
 )
 
+from tests.conftest import custodian
 from tests.softhsm import MODULE, SoftHsm
 
 STATEMENT = Statement(
@@ -55,9 +55,6 @@ def softhsm(tmp_path_factory):
 def keyholder(request, softhsm, tmp_path_factory):
     """Run coroutines with a keyholder, and say where new keys go."""
     folder = tmp_path_factory.mktemp(request.param)
-    kek = folder / "kek"
-    kek.write_bytes(os.urandom(32))
-    kek.chmod(0o600)
     token = None
     if request.param == "token":
         os.environ["SOFTHSM2_CONF"] = str(softhsm.conf)
@@ -66,7 +63,8 @@ def keyholder(request, softhsm, tmp_path_factory):
 
     def run(scenario):
         async def with_pool():
-            pool = KeyholderPool(KekFile(kek), 1, token=token)
+            pool = KeyholderPool(source, 1, token=token is not None)
+            pool.folder = folder
             await pool.start()
             try:
                 return await scenario(pool, place)
@@ -75,7 +73,8 @@ def keyholder(request, softhsm, tmp_path_factory):
 
         return asyncio.run(with_pool())
 
-    yield run
+    with custodian(folder, token) as source:
+        yield run
     os.environ.pop("SOFTHSM2_CONF", None)
 
 
@@ -206,12 +205,8 @@ def test_a_scheme_does_not_take_a_key_it_cannot_use(keyholder):
 
 
 def test_a_token_key_needs_a_token(tmp_path):
-    kek = tmp_path / "kek"
-    kek.write_bytes(os.urandom(32))
-    kek.chmod(0o600)
-
     async def scenario():
-        pool = KeyholderPool(KekFile(kek), 1)
+        pool = KeyholderPool(source, 1)
         await pool.start()
         try:
             with pytest.raises(FailedPrecondition, match="no \\[hsm\\] settings"):
@@ -221,7 +216,8 @@ def test_a_token_key_needs_a_token(tmp_path):
         finally:
             await pool.stop()
 
-    asyncio.run(scenario())
+    with custodian(tmp_path) as source:
+        asyncio.run(scenario())
 
 
 PEM_ENCODING = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8)
@@ -253,7 +249,7 @@ def test_an_existing_key_is_imported_and_signs(keyholder, algorithm):
     other_pkcs8, _ = existing(algorithm)
 
     async def scenario(pool, place):
-        import_key = SoftwareKeystore(pool._kek.path.read_bytes()).import_key
+        import_key = SoftwareKeystore((pool.folder / "kek").read_bytes()).import_key
         open_key = import_key.public_key().public_bytes_raw()
 
         def take(named, sealed):

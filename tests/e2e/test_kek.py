@@ -100,14 +100,10 @@ def test_a_passphrase_seals_the_daemon_until_somebody_gives_it(vault, www, tmp_p
     rewrap(vault, "passphrase", "--new-secret-file", new)
     assert not (vault.data / "kek").exists()
     # The daemon that runs has the key, and gives it to new keyholders, too.
-    workers = subprocess.run(
-        ["pgrep", "-P", str(vault.process.pid), "-f", "keyholder.worker"],
-        capture_output=True,
-        text=True,
-    ).stdout.split()
+    workers = vault.keyholders()
     assert len(workers) == 3
     for pid in workers:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     wait_for(lambda: health(vault) == "SERVING", vault)
     wait_for(lambda: signs(vault, www, tmp_path).code == 0, vault)
     vault.stop()

@@ -1,35 +1,82 @@
 """Keyholders that hang or die: the call fails in time, and the next one is served."""
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
+import socket
 import time
+from pathlib import Path
 
 import pytest
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
 from privyseald.keyholder import supervisor
-from privyseald.keyholder.custody import KekFile
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
 from privyseald.setup import log_key_identity
 
+from tests.conftest import custodian
+
 IDENTITY = KeyIdentity("app", "statement-v1", 1, Scheme.STATEMENT_V1, Algorithm.ED25519)
 
 
 @pytest.fixture
-def kek(tmp_path):
-    path = tmp_path / "kek"
-    path.write_bytes(os.urandom(32))
-    path.chmod(0o600)
-    return path
+def source(tmp_path):
+    with custodian(tmp_path) as running:
+        yield running
 
 
-def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(kek):
+def test_the_daemon_holds_no_end_that_the_key_could_be_read_from(source, tmp_path):
+    kek = (tmp_path / "kek").read_bytes()
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = source.spawn(theirs, token=False)
+        ours.settimeout(10)
+        told = ours.recv(65536)
+        assert told
+        assert kek not in told
+        for entry in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                assert "kek" not in entry.readlink().name
+        # Nor does the keyholder's socket give it away, whatever is written into it.
+        ours.sendall(b"\xff" * 8)
+        with contextlib.suppress(OSError):
+            while chunk := ours.recv(65536):
+                assert kek not in chunk
+    process.kill()
+    process.wait()
+    # Asked for anything else, the custodian sends nothing and stays.
+    for request in ({"op": "give"}, {"op": "spawn"}, {"op": "backup"}, {}, [], "give"):
+        for handles in (0, 1, 2):
+            ends = [os.pipe() for _ in range(handles)]
+            socket.send_fds(source._link, [json.dumps(request).encode()], [w for _, w in ends])
+            for read, write in ends:
+                os.close(write)
+                assert os.read(read, 100) == b""
+                os.close(read)
+    assert source.opened
+
+
+def test_keyholders_end_with_their_custodian(source):
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = source.spawn(theirs, token=False)
+        ours.settimeout(10)
+        assert ours.recv(65536)
+        source._process.kill()
+        assert ours.recv(65536) == b""
+    process.wait()
+
+
+def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(source):
     async def scenario():
-        pool = KeyholderPool(KekFile(kek), 1, call_limit=0.5)
+        pool = KeyholderPool(source, 1, call_limit=0.5)
         await pool.start()
         try:
             await pool.generate(IDENTITY)
@@ -50,7 +97,7 @@ def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(kek)
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
-def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(kek, monkeypatch):
+def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(source, monkeypatch):
     stopping, begun = [], asyncio.Event()
 
     class Link(supervisor._Link):
@@ -61,7 +108,7 @@ def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(ke
 
     async def scenario():
         nonlocal pool
-        pool = KeyholderPool(KekFile(kek), 1)
+        pool = KeyholderPool(source, 1)
         monkeypatch.setattr(supervisor, "_Link", Link)
         starting = asyncio.ensure_future(pool.start())
         await begun.wait()
@@ -76,9 +123,9 @@ def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(ke
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
-def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
+def test_the_logs_keyholder_is_replaced_within_the_call(source, how):
     async def make():
-        pool = KeyholderPool(KekFile(kek), 1)
+        pool = KeyholderPool(source, 1)
         await pool.start()
         try:
             return await pool.generate(log_key_identity())
@@ -86,7 +133,7 @@ def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
             await pool.stop()
 
     made = asyncio.run(make())
-    keyholder = LogKeyholder(KekFile(kek), made.wrapped, call_limit=0.5)
+    keyholder = LogKeyholder(source, made.wrapped, call_limit=0.5)
     checkpoint = Checkpoint("test", 0, EMPTY_ROOT)
     try:
         first = keyholder.sign_checkpoint(checkpoint)
@@ -96,9 +143,9 @@ def test_the_logs_keyholder_is_replaced_within_the_call(kek, how):
         keyholder.stop()
 
 
-def test_a_call_to_a_process_that_has_just_gone_fails_at_once(kek):
+def test_a_call_to_a_process_that_has_just_gone_fails_at_once(source):
     async def scenario():
-        pool = KeyholderPool(KekFile(kek), 1)
+        pool = KeyholderPool(source, 1)
         await pool.start()
         try:
             link = pool._links[0]

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import grpc
 import pytest
@@ -17,12 +16,11 @@ LIMIT = 4
 
 
 def kill_keyholders(daemon):
-    pid, killed = daemon.process.pid, 0
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    killed = 0
+    for pid in daemon.keyholders():
         with contextlib.suppress(OSError):
-            if b"keyholder.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                os.kill(int(child), signal.SIGKILL)
-                killed += 1
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
     return killed
 
 

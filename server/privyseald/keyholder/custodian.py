@@ -1,10 +1,11 @@
-"""The custodian process: has the key-encryption key, and gives it to keyholders.
+"""The custodian process: has the key-encryption key, and starts keyholders with it.
 
 Run as `python -m privyseald.keyholder.custodian FD SETTINGS`. Until it is open it listens on
 `unseal.sock` in the data directory, which only the daemon's user can reach; shares and
-passphrases come in there and pass through no other process of the daemon. Then it waits for
-pipes on its socket, and writes the key into each, and after it the token's PIN if that is
-asked for. How the key is sealed may change meanwhile: what is open stays open.
+passphrases come in there and pass through no other process of the daemon. Then it starts
+keyholders for the daemon, each on a socket that the daemon sends, and gives them the key, and
+the token's PIN if people typed it, through a pipe of its own. How the key is sealed may change
+meanwhile: what is open stays open. When it ends, its keyholders end.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from privyseald.keyholder import kek as keks
 from privyseald.keyholder.backup import seal_for
 from privyseald.keyholder.confine import confine
-from privyseald.keyholder.custody import CustodySettings
+from privyseald.keyholder.custody import CustodySettings, environment
 from privyseald.keyholder.kek import RAW, KekError, KekRecord
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings
 
@@ -182,22 +184,61 @@ def _unseal(custodian: Custodian, listener: socket.socket) -> None:
                 connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _serve(link: socket.socket, kek: bytes, pin: str) -> None:
-    """Write into each pipe that comes: key and PIN, or what a backup needs."""
+def _serve(link: socket.socket, custodian: Custodian, settings: CustodySettings) -> None:
+    """Do what the daemon asks for, until it goes."""
     while True:
-        message, handles, _, _ = socket.recv_fds(link, MAX_REQUEST, 1)
+        message, handles, _, _ = socket.recv_fds(link, MAX_REQUEST, 2)
         if not message:
             return
-        for handle in handles:
-            answer = kek + pin.encode() if message == b"give" else _backup(kek, message)
-            with contextlib.suppress(OSError), os.fdopen(handle, "wb") as pipe:
-                pipe.write(answer)
+        try:
+            asked = json.loads(message)
+            if asked.get("op") == "spawn" and len(handles) == 2:
+                _start(custodian, settings if asked["token"] else None, *handles)
+            elif asked.get("op") == "backup" and custodian.kek is not None and handles:
+                with os.fdopen(os.dup(handles[0]), "wb") as pipe:
+                    pipe.write(_backup(custodian.kek, asked))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            sys.stderr.write(f"custodian could not answer: {type(error).__name__}\n")
+        finally:
+            for handle in handles:
+                os.close(handle)
 
 
-def _backup(kek: bytes, message: bytes) -> bytes:
+def _start(custodian: Custodian, settings: CustodySettings | None, link: int, reply: int) -> None:
+    """Start a keyholder on a socket, and reply with a handle of the process.
+
+    The pipe that the key goes through is made here: whoever else had an end of it, the
+    daemon's own process at the first, could read the key.
+    """
+    token = settings.token if settings is not None else None
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write((custodian.kek or b"") + custodian.pin.encode())
+        process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
+            [
+                *(sys.executable, "-m", "privyseald.keyholder.worker", str(link), str(read)),
+                *([json.dumps(asdict(token))] if token else []),
+            ],
+            pass_fds=(link, read),
+            env=environment(token),
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        os.close(read)
+    handle = os.pidfd_open(process.pid)
+    # Nobody waits for it here: the kernel reaps it (SIGCHLD is ignored).
+    process.returncode = 0
+    try:
+        with socket.socket(fileno=os.dup(reply)) as to:
+            socket.send_fds(to, [str(process.pid).encode()], [handle])
+    finally:
+        os.close(handle)
+
+
+def _backup(kek: bytes, asked: dict[str, Any]) -> bytes:
     """Answer a request for a backup; of one that is malformed, with nothing."""
     try:
-        asked = json.loads(message)
         recipients = [base64.b64decode(key) for key in asked["recipients"]]
         made = seal_for(kek, str(asked["id"]), int(asked["threshold"]), recipients)
     except (ValueError, KeyError, TypeError, KekError):
@@ -209,14 +250,16 @@ def main() -> int:
     """Open the key, give it to who asks, end with the daemon."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     given = json.loads(sys.argv[2])
     token = given.pop("token")
     settings = CustodySettings(**given, token=HsmSettings(**token) if token else None)
     folder = Path(settings.data)
     try:
         record = keks.read_record(folder)
-        away = record is not None and record.provider in {"token", "aws-kms"}
-        confine(network=away)
+        away = record is not None and record.provider == "aws-kms"
+        # A token's module, in keyholders that inherit this, may reach its device over it.
+        confine(network=away or token is not None)
     except (OSError, KekError) as error:
         sys.stderr.write(f"custodian cannot start: {error}\n")
         return 1
@@ -235,7 +278,7 @@ def main() -> int:
         if custodian.kek is None:
             return 1
         link.send(b"open")
-        _serve(link, custodian.kek, custodian.pin)
+        _serve(link, custodian, settings)
     return 0
 
 

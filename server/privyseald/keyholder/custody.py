@@ -1,16 +1,17 @@
-"""Where keyholder processes get the key-encryption key from.
+"""The daemon's end of the custodian, which has the key-encryption key and starts keyholders.
 
-The daemon's own process never has it. It hands each keyholder an open file to read it from:
-the end of a pipe that the custodian writes to, or, when a data directory is made, the file
-that holds it.
+The daemon's own process never has the key, nor an end of a pipe that it passes through: it
+asks the custodian for a keyholder on a socket, and gets a handle of the process.
 """
 
 from __future__ import annotations
 
-import array
 import base64
+import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -33,38 +33,63 @@ MODULES = ("SOFTHSM2_", "PKCS11", "P11_", "TPM2_", "YUBIHSM_", "OCK_", "CLOUDHSM
 """Variables by which PKCS #11 modules find their configuration."""
 
 
-def _environment() -> list[str]:
-    """Return the variables that a custodian may see: those of its code, credentials, modules."""
-    wanted = ["PATH", "PYTHONPATH", "VIRTUAL_ENV", "HOME", "CREDENTIALS_DIRECTORY"]
-    return wanted + [name for name in os.environ if name.startswith((*MODULES, "AWS_"))]
+def environment(token: HsmSettings | None, *, away: bool = False) -> dict[str, str]:
+    """Return the environment of a keyholder or custodian: what finding its code takes.
+
+    Args:
+        token: With one, also what its module may need, and where its PIN is.
+        away: Also what reaching credentials and a KMS takes.
+    """
+    wanted = ["PATH", "PYTHONPATH", "VIRTUAL_ENV"]
+    if token is not None or away:
+        wanted += ["HOME", "CREDENTIALS_DIRECTORY"]
+        wanted += [name for name in os.environ if name.startswith(MODULES)]
+    if token is not None:
+        wanted.append(token.pin_env)
+    if away:
+        wanted += [name for name in os.environ if name.startswith("AWS_")]
+    return {name: os.environ[name] for name in wanted if name in os.environ}
 
 
-class KekSource(Protocol):
-    """Gives the key-encryption key to keyholders, not to who calls it."""
+class Spawned:
+    """A keyholder process that the custodian started.
 
-    def give(self) -> int:
-        """Return a file descriptor to read it from; the caller passes it on and closes it.
+    Args:
+        pid: Its process id, for people.
+        handle: A pidfd, which is of this process and no later one; taken over.
+    """
+
+    def __init__(self, pid: int, handle: int) -> None:
+        self.pid = pid
+        self._handle = handle
+
+    def kill(self) -> None:
+        """Kill it, if it lives."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Return when it has gone; once."""
+        with contextlib.suppress(OSError):
+            select.select([self._handle], [], [])
+            os.close(self._handle)
+
+
+class KeyholderSource(Protocol):
+    """Starts keyholders."""
+
+    def spawn(self, link: socket.socket, *, token: bool) -> Spawned:
+        """Start a keyholder process on the far end of a socket, which the caller closes.
+
+        Args:
+            link: The far end.
+            token: Whether it also uses the token.
 
         Raises:
-            OSError: If there is none.
+            OSError: If it cannot be started.
             Unavailable: If the daemon is sealed.
         """
         ...
-
-
-@dataclass(frozen=True)
-class KekFile:
-    """The key in a file as it is.
-
-    Args:
-        path: The file, which only its owner may read.
-    """
-
-    path: Path
-
-    def give(self) -> int:
-        """Return the file, open; see `KekSource`."""
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 @dataclass(frozen=True)
@@ -111,9 +136,17 @@ class Custody:
             if not self._changed.wait_for(lambda: self.told, START_LIMIT):
                 raise Unavailable("the custodian could not start", reason="KEYHOLDER_DOWN")
 
-    def give(self) -> int:
-        """Return the end of a pipe that the custodian writes to; see `KekSource`."""
-        return self._ask(b"give")
+    def spawn(self, link: socket.socket, *, token: bool) -> Spawned:
+        """Start a keyholder process; see `KeyholderSource`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                self._ask({"op": "spawn", "token": token}, link.fileno(), theirs.fileno())
+            ours.settimeout(START_LIMIT)
+            told, handles, _, _ = socket.recv_fds(ours, 64, 1)
+        if not handles:
+            raise OSError("the custodian could not start a keyholder")
+        return Spawned(int(told), handles[0])
 
     def seal_backup(self, backup: str, threshold: int, recipients: list[bytes]) -> SealedKek:
         """Have the key sealed for a quorum of recipients.
@@ -127,33 +160,30 @@ class Custody:
             Unavailable: If the daemon is sealed, or the custodian fails.
         """
         asked = {
+            "op": "backup",
             "id": backup,
             "threshold": threshold,
             "recipients": [base64.b64encode(key).decode() for key in recipients],
         }
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            with os.fdopen(self._ask(json.dumps(asked).encode()), "rb") as pipe:
+            with os.fdopen(ours, "rb") as pipe:
+                try:
+                    self._ask(asked, theirs)
+                finally:
+                    os.close(theirs)
                 return SealedKek.from_json(pipe.read())
         except (OSError, ValueError):
             raise Unavailable(
                 "the key-encryption key cannot be sealed for a backup now", reason="KEYHOLDER_DOWN"
             ) from None
 
-    def _ask(self, message: bytes) -> int:
-        """Send a request and return the pipe that its answer comes in."""
+    def _ask(self, request: dict[str, object], *handles: int) -> None:
+        """Send a request with open files. Raises Unavailable, OSError."""
         link = self._link
         if link is None or not self.opened:
             raise Unavailable("the daemon is sealed", reason="SEALED")
-        ours, theirs = os.pipe2(os.O_CLOEXEC)
-        try:
-            handles = array.array("i", [theirs])
-            link.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
-        except OSError:
-            os.close(ours)
-            raise
-        finally:
-            os.close(theirs)
-        return ours
+        socket.send_fds(link, [json.dumps(request).encode()], handles)
 
     def stop(self) -> None:
         """End the process."""
@@ -182,7 +212,7 @@ class Custody:
                         *(str(theirs.fileno()), json.dumps(asdict(self._settings))),
                     ],
                     pass_fds=(theirs.fileno(),),
-                    env={n: os.environ[n] for n in _environment() if n in os.environ},
+                    env=environment(self._settings.token, away=True),
                     stdin=subprocess.DEVNULL,
                 )
             self._link = ours

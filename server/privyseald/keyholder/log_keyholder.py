@@ -7,9 +7,7 @@ stop the log.
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import subprocess
 import threading
 import time
 
@@ -17,8 +15,7 @@ import structlog
 from privyseal.verify.note import Checkpoint
 
 from privyseald.keyholder import wire
-from privyseald.keyholder.custody import KekSource
-from privyseald.keyholder.supervisor import spawn
+from privyseald.keyholder.custody import KeyholderSource, Spawned
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import WrappedKey
@@ -31,16 +28,16 @@ class LogKeyholder:
     """Signs checkpoints, blocking, one call at a time. A process that died is replaced.
 
     Args:
-        kek: Where the keyholder gets the key-encryption key from.
+        source: Starts the process.
         key: The log's key, wrapped.
         call_limit: Seconds after which a call that does not end costs the process its life.
     """
 
-    def __init__(self, kek: KekSource, key: WrappedKey, call_limit: float = 10.0) -> None:
-        self._kek = kek
+    def __init__(self, source: KeyholderSource, key: WrappedKey, call_limit: float = 10.0) -> None:
+        self._source = source
         self._key = wire.key_to_wire(key)
         self._call_limit = call_limit
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Spawned | None = None
         self._link: socket.socket | None = None
         self._buffer = bytearray()
         self._lock = threading.Lock()
@@ -104,7 +101,7 @@ class LogKeyholder:
             return
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = spawn(theirs, self._kek)
+            self._process = self._source.spawn(theirs, token=False)
         self._link = ours
         ready = self._receive(START_LIMIT)
         self._log.info(
@@ -125,8 +122,7 @@ class LogKeyholder:
             self._link = None
         self._buffer.clear()
         if self._process is not None:
-            with contextlib.suppress(OSError):
-                self._process.kill()
+            self._process.kill()
             self._process.wait()
             self._process = None
 

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import cast
 
 import structlog
 from privyseal.verify.statement import Statement
 
 from privyseald.keyholder import wire
-from privyseald.keyholder.custody import MODULES, KekSource
-from privyseald.keyholder.keystores import HsmSettings
+from privyseald.keyholder.custody import KeyholderSource
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, Unavailable
 from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, WrappedKey
@@ -29,43 +23,6 @@ MAX_WAITING = 4096
 
 def _gone() -> Unavailable:
     return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
-
-
-def spawn(
-    link: socket.socket, kek: KekSource, token: HsmSettings | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a keyholder process; nothing on its command line is secret.
-
-    Raises:
-        OSError: If it cannot be started.
-        Unavailable: If the daemon is sealed.
-    """
-    handle = kek.give()
-    try:
-        return subprocess.Popen(  # noqa: S603 - a fixed command, no shell
-            [
-                *(sys.executable, "-m", "privyseald.keyholder.worker"),
-                *(str(link.fileno()), str(handle)),
-                *([json.dumps(asdict(token))] if token else []),
-            ],
-            pass_fds=(link.fileno(), handle),
-            env=environment(token),
-            stdin=subprocess.DEVNULL,
-        )
-    finally:
-        os.close(handle)
-
-
-def environment(token: HsmSettings | None = None) -> dict[str, str]:
-    """Return the environment of a keyholder process: what finding its code takes.
-
-    With a token, also what its module may need, and where its PIN is.
-    """
-    wanted = ["PATH", "PYTHONPATH", "VIRTUAL_ENV"]
-    if token is not None:
-        wanted += ["HOME", "CREDENTIALS_DIRECTORY", token.pin_env]
-        wanted += [n for n in os.environ if n.startswith(MODULES)]
-    return {name: os.environ[name] for name in wanted if name in os.environ}
 
 
 class _Link(asyncio.Protocol):
@@ -144,20 +101,21 @@ class KeyholderPool:
     """N keyholder processes as one `Keyholder`.
 
     Args:
-        kek: Where the keyholders get the key-encryption key from.
+        source: Starts the processes.
         processes: How many.
         call_limit: Seconds after which a call that does not end costs the process its life.
-        token: The token that the processes also use.
+        token: Whether the processes also use a token.
     """
 
     def __init__(
         self,
-        kek: KekSource,
+        source: KeyholderSource,
         processes: int,
         call_limit: float = 10.0,
-        token: HsmSettings | None = None,
+        *,
+        token: bool = False,
     ) -> None:
-        self._kek = kek
+        self._source = source
         self._token = token
         self._with_token: set[_Link] = set()
         self._processes = processes
@@ -284,10 +242,7 @@ class KeyholderPool:
     async def _run(self, slot: int, first: asyncio.Future[None]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            # Not the loop's own way: uvloop forks, which runs gRPC's fork handlers. They wait
-            # for calls that only this thread can answer, and the daemon stands still. Popen
-            # uses vfork, which runs none, and returns when the program has begun.
-            process = spawn(theirs, self._kek, self._token)
+            process = self._source.spawn(theirs, token=self._token)
         self.pids[slot] = process.pid
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[pb.Ready] = loop.create_future()
@@ -302,7 +257,7 @@ class KeyholderPool:
             self._log.info("keyholder ready", slot=slot, pid=process.pid, not_confined_by=missed)
             if told.token_error:
                 self._log.error("token cannot be used", slot=slot, error=told.token_error)
-            elif self._token is not None:
+            elif self._token:
                 self._with_token.add(link)
             self._links.append(link)
             if not first.done():
