@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 
 # A shell's background job ignores SIGINT, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Tests keep artifacts in their own temporary directories.
+FROM_HERE = f'artifact_sources = ["{Path(tempfile.gettempdir()).resolve().as_uri()}/"]\n'
 
 
 def free_port() -> int:
@@ -39,7 +44,7 @@ class Result:
 @dataclass
 class Daemon:
     data: Path
-    settings: str = "principal_rate = 0\napp_rate = 0\n"
+    settings: str = f"principal_rate = 0\napp_rate = 0\n{FROM_HERE}"
     env: dict = field(default_factory=dict)
     process: subprocess.Popen | None = None
 

@@ -56,6 +56,8 @@ from privyseald.adapters.sql_engine import migrate
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.app import create_gateway
+from privyseald.gateway.artifacts import Cache
+from privyseald.gateway.fetch import Sources
 from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
@@ -207,12 +209,13 @@ class Daemon:
         self.keyholder = KeyholderPool(
             self.kek, settings.keyholder_count, token=settings.hsm is not None
         )
+        self._kept = CheckpointFile(settings.file(settings.last_checkpoint), self.verifier)
         self.store = SqlStore(
             settings.database_url,
             clock=clock,
             sign_checkpoint=self._sign_checkpoint,
             origin=settings.log_origin,
-            kept=CheckpointFile(settings.file(settings.last_checkpoint), self.verifier),
+            kept=self._kept,
         )
         # One of each, whatever the number of ports: they keep caches and counters.
         store, keyholder = self.store, self.keyholder
@@ -457,9 +460,14 @@ class Daemon:
             create_gateway(
                 self.store,
                 verifier=self.verifier,
+                kept=self._kept,
                 public_url=settings.device_url,
-                cache=settings.data / "cache",
-                artifacts=settings.file(settings.artifacts),
+                cache=Cache(settings.data / "cache", settings.cache_mb << 20),
+                sources=Sources(
+                    f"{settings.device_url}/artifacts/",
+                    settings.file(settings.artifacts),
+                    tuple(settings.artifact_sources),
+                ),
             ),
             host=host,
             port=int(port),

@@ -184,6 +184,11 @@ class Settings(BaseSettings):
     """Calls per second about one app, likewise."""
     hsm: TokenSettings | None = None
     """The PKCS #11 token; none if absent."""
+    artifact_sources: list[str] = []
+    """URL prefixes (file, http, https) from which the gateway may fetch artifacts, besides its own
+    directory and public addresses over HTTPS."""
+    cache_mb: int = Field(default=2048, ge=16)
+    """How many megabytes of verified artifacts the gateway keeps."""
     last_checkpoint: Path = Path("last-checkpoint")
     """Where the log's last checkpoint is kept besides the database; best on another disk."""
     backup: BackupSettings | None = None

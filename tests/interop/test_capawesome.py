@@ -199,16 +199,20 @@ def test_a_release_without_a_signature_for_the_plugin_is_refused(https, device, 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "served"),
     [
-        "UPDATE signed_releases SET receipt = replace(receipt, 'capawesome', 'capaweSome')",
-        "UPDATE releases SET counter = 7",
-        "UPDATE channels SET log_index = 0",
-        "UPDATE log_leaves SET leaf = replace(leaf, '\"deploy\"', '\"refusal\"')",
-        "UPDATE log_head SET note = replace(note, 'a', 'b')",
+        (
+            "UPDATE signed_releases SET receipt = replace(receipt, 'capawesome', 'capaweSome')",
+            False,
+        ),
+        # The log says what is deployed, not these rows.
+        ("UPDATE releases SET counter = 7, artifact_url = 'https://evil.example/x.zip'", True),
+        ("UPDATE channels SET log_index = 0, counter = 7", True),
+        ("UPDATE log_leaves SET leaf = replace(leaf, '\"deploy\"', '\"refusal\"')", False),
+        ("UPDATE log_head SET note = replace(note, 'a', 'b')", False),
     ],
 )
-def test_a_changed_row_reaches_no_device(https, device, www, tmp_path, change):
+def test_a_changed_row_reaches_no_device(https, device, www, tmp_path, change, served):
     app, key, _ = release(https, tmp_path, www)
     database = sqlite3.connect(https.data / "privyseal.db", isolation_level=None)
     table = change.split()[1]
@@ -221,6 +225,9 @@ def test_a_changed_row_reaches_no_device(https, device, www, tmp_path, change):
         database.execute(f"DELETE FROM {table}")
         database.execute(f"INSERT INTO {table} SELECT * FROM kept")
         database.close()
+    if served:
+        assert answers[0]["nextBundleId"].startswith("1-")
+        return
     assert answers[0].get("nextBundleId") is None
     assert page == "public"
     answers, _ = device(app, key, "sync")

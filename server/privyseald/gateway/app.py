@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, BinaryIO
 
 import structlog
 from privyseal.verify.errors import VerificationError
@@ -15,36 +15,52 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from privyseald.gateway import capawesome, ionic
-from privyseald.gateway.artifacts import ArtifactError, Bundles
+from privyseald.gateway.artifacts import Bundles, Cache
+from privyseald.gateway.fetch import ArtifactError, Fetcher, Sources
+from privyseald.gateway.follow import Follower
 from privyseald.gateway.manifests import ManifestFiles
 from privyseald.gateway.resolve import Resolver
 from privyseald.model.errors import DomainError
-from privyseald.ports import Store
+from privyseald.ports import LastCheckpoint, Store
 
 MAX_BODY = 64 * 1024
+_PIECE = 64 * 1024
+# One text for whatever the reason: it must not tell what is where the daemon can reach.
+_NOT_SERVED = "this cannot be served now"
 Endpoint = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger("gateway")
 
 
 def create_gateway(
-    store: Store, *, verifier: NoteVerifier, public_url: str, cache: Path, artifacts: Path
+    store: Store,
+    *,
+    verifier: NoteVerifier,
+    kept: LastCheckpoint,
+    public_url: str,
+    cache: Cache,
+    sources: Sources,
 ) -> Starlette:
     """Return the application.
 
     Args:
-        store: Where releases and the log are read.
+        store: Where receipts and the log are read.
         verifier: The log's key: all that the gateway trusts.
+        kept: The log's last checkpoint, outside the database.
         public_url: How devices reach it, without a slash at the end.
-        cache: Where verified bundles are kept.
-        artifacts: A directory to serve under /artifacts/; need not exist yet.
+        cache: Where verified artifacts are kept.
+        sources: Where artifacts may come from; their folder is served under /artifacts/.
     """
-    resolver = Resolver(store, verifier)
-    sources: dict[str, ionic.Source] = {"zip": Bundles(cache), "manifest": ManifestFiles(cache)}
+    resolver = Resolver(store, verifier, Follower(store, verifier, kept))
+    fetcher = Fetcher(sources)
+    readers: dict[str, ionic.Source] = {
+        "zip": Bundles(cache, fetcher),
+        "manifest": ManifestFiles(cache, fetcher),
+    }
 
     @_guarded
     async def latest(request: Request) -> Response:
@@ -52,7 +68,7 @@ def create_gateway(
 
     @_guarded
     async def channels(request: Request) -> Response:
-        return await capawesome.channels(store, request)
+        return await capawesome.channels(resolver, request)
 
     @_guarded
     async def check_device(request: Request) -> Response:
@@ -62,12 +78,15 @@ def create_gateway(
     @_guarded
     async def file(request: Request) -> Response:
         path = request.path_params
-        data = await ionic.file(resolver, sources, path["app"], path["snapshot"], path["file"])
-        if data is None:
+        found = await ionic.file(resolver, readers, path["app"], path["snapshot"], path["file"])
+        if found is None:
             return _error(404, "there is no such file in this snapshot")
         kind = mimetypes.guess_type(path["file"])[0] or "application/octet-stream"
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(data, media_type=kind, headers=headers)
+        # Opened here: it can go from the cache while it is being sent.
+        opened = found.open("rb")
+        headers["Content-Length"] = str(os.fstat(opened.fileno()).st_size)
+        return StreamingResponse(_pieces(opened), media_type=kind, headers=headers)
 
     @_guarded
     async def health(_request: Request) -> Response:
@@ -81,7 +100,7 @@ def create_gateway(
         Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
         Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
     ]
-    routes.append(Mount("/artifacts", StaticFiles(directory=artifacts, check_dir=False)))
+    routes.append(Mount("/artifacts", StaticFiles(directory=sources.folder, check_dir=False)))
     # The Ionic client asks from inside a WebView, whose origin can be anything; nothing
     # here depends on cookies or on who asks.
     cors = Middleware(
@@ -101,14 +120,23 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except VerificationError as error:
             _log.error("refused to serve", path=request.url.path, reason=str(error))
-            return _error(503, "this release could not be verified and is not served")
-        except (DomainError, ArtifactError) as error:
-            _log.warning("cannot serve", path=request.url.path, error=type(error).__name__)
-            return _error(503, "try again later")
+            return _error(503, _NOT_SERVED)
+        except (DomainError, ArtifactError, OSError) as error:
+            _log.warning("cannot serve", path=request.url.path, error=repr(error)[:200])
+            return _error(503, _NOT_SERVED)
         except (ValueError, RecursionError):
             return _error(400, "the request is malformed")
+        except Exception as error:  # noqa: BLE001 - no traceback in the log, nor at a device
+            _log.error("fault in the gateway", path=request.url.path, error=type(error).__name__)
+            return _error(503, _NOT_SERVED)
 
     return run
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 
 from privyseald.gateway.resolve import Resolver
 from privyseald.model.native import NativeVersion
-from privyseald.ports import Store
 
 SCHEME = "capawesome-v1"
 PLATFORMS = {"0": "android", "1": "ios"}
@@ -28,7 +27,7 @@ async def latest(resolver: Resolver, request: Request) -> Response:
         platform, query.get("appVersionName", ""), query.get("appVersionCode", "")
     )
     served = await resolver.channel(app, channel, device)
-    if served is None or not served.compatible or served.release.artifact_type != "zip":
+    if served is None or not served.compatible or served.release.type != "zip":
         return JSONResponse({"message": "no update"}, status_code=404)
     signatures = [s for s in served.receipt.signatures if s.scheme == SCHEME]
     return JSONResponse(
@@ -39,12 +38,12 @@ async def latest(resolver: Resolver, request: Request) -> Response:
             "checksum": served.receipt.statement.bundle_sha256.hex(),
             "customProperties": {},
             "signature": base64.b64encode(signatures[0].signature).decode() if signatures else None,
-            "url": served.release.artifact_url,
+            "url": served.release.url,
         }
     )
 
 
-async def channels(store: Store, request: Request) -> Response:
+async def channels(resolver: Resolver, request: Request) -> Response:
     """List an app's channels."""
-    found = await store.read(lambda view: view.channels.list(request.path_params["app"]))
-    return JSONResponse([{"id": c.id, "name": c.id} for c in found])
+    found = await resolver.channels(request.path_params["app"])
+    return JSONResponse([{"id": name, "name": name} for name in found])

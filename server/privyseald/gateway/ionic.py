@@ -8,6 +8,7 @@ manifest's URL, and the manifest itself is never listed in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from privyseal.verify.errors import VerificationError
@@ -22,7 +23,7 @@ from privyseald.model.native import NativeVersion
 class Source(Protocol):
     """Reads files of an artifact that it verified."""
 
-    async def read(self, statement: Statement, url: str, name: str) -> bytes | None:
+    async def read(self, statement: Statement, url: str, name: str) -> Path | None:
         """Return a file, or None. Raises VerificationError, ArtifactError."""
         ...
 
@@ -62,7 +63,7 @@ async def check_device(
 
 async def file(
     resolver: Resolver, sources: Mapping[str, Source], app: str, snapshot: str, name: str
-) -> bytes | None:
+) -> Path | None:
     """Return a file of a snapshot, or None.
 
     Args:
@@ -75,8 +76,8 @@ async def file(
     served = await resolver.snapshot(app, snapshot)
     if served is None:
         return None
-    source = sources[served.release.artifact_type]
-    data = await source.read(served.receipt.statement, served.release.artifact_url, name)
-    if name == MANIFEST and data is None:
+    source = sources[served.release.type]
+    found = await source.read(served.receipt.statement, served.release.url, name)
+    if name == MANIFEST and found is None:
         raise VerificationError("bundle has no manifest")
-    return data
+    return found

@@ -1,0 +1,190 @@
+"""What the log says is deployed: read from its leaves, each of them under a signed checkpoint.
+
+The gateway trusts one thing, the log's public key. It reads every leaf once, in order,
+rebuilds the tree, and compares its root with the checkpoint that the log signed. What
+channels point at, where artifacts are and for which binaries, it knows from there and from
+nowhere else: a changed row of the database reaches no device, and a log that is shorter
+than it was, or another, is noticed and not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from privyseal.verify.canonical import parse_object
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.merkle import EMPTY_ROOT, leaf_hash
+from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
+from privyseal.verify.statement import NativeRange
+
+from privyseald.model import merkle
+from privyseald.model.fields import parts
+from privyseald.ports import LastCheckpoint, Store, View
+
+_PAGE = 2000
+_FRONTIER_AGE = 512
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A release as the log has it."""
+
+    app: str
+    counter: int
+    url: str
+    type: str
+    ranges: tuple[NativeRange, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """apps/{app}/releases/{n}."""
+        return f"apps/{self.app}/releases/{self.counter}"
+
+
+@dataclass
+class Followed:
+    """What the leaves so far come to.
+
+    Attributes:
+        channels: What each channel points at: the name of a release, empty before the first
+            deployment.
+        releases: The releases, by name.
+    """
+
+    channels: dict[str, str] = field(default_factory=dict)
+    releases: dict[str, Registered] = field(default_factory=dict)
+
+    def apply(self, leaf: bytes) -> None:
+        """Take one more leaf into account. Raises VerificationError if it is malformed."""
+        kind = leaf[len(_ACT) : len(_ACT) + 32].partition(b'"')[0] if leaf[:8] == _ACT else b""
+        if kind not in _APPLY:
+            return
+        act = parse_object(leaf, "log leaf")
+        try:
+            _APPLY[kind](self, act)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise VerificationError("a leaf of the log is malformed") from error
+
+    def channels_of(self, app: str) -> list[str]:
+        """Return the ids of an app's channels, ordered."""
+        prefix = f"apps/{app}/channels/"
+        return sorted(n.removeprefix(prefix) for n in self.channels if n.startswith(prefix))
+
+    def _create_channel(self, act: dict[str, Any]) -> None:
+        self.channels[act["channel"]] = ""
+
+    def _delete_channel(self, act: dict[str, Any]) -> None:
+        self.channels.pop(act["channel"], None)
+
+    def _deploy(self, act: dict[str, Any]) -> None:
+        self.channels[act["channel"]] = act["release"]
+
+    def _register(self, act: dict[str, Any]) -> None:
+        app, counter = parts(act["release"], "release", "apps", "releases")
+        made = Registered(app, int(counter), act["url"], act["type"])
+        self.releases[made.name] = made
+
+    def _narrow(self, act: dict[str, Any]) -> None:
+        ranges = tuple(NativeRange(**r) for r in act["ranges"])
+        self.releases[act["release"]] = replace(self.releases[act["release"]], ranges=ranges)
+
+
+# Canonical JSON has its members in order, and no act has one before this.
+_ACT = b'{"act":"'
+_APPLY: dict[bytes, Callable[[Followed, dict[str, Any]], None]] = {
+    b"channel.create": Followed._create_channel,  # noqa: SLF001 - this module's own
+    b"channel.delete": Followed._delete_channel,  # noqa: SLF001 - as above
+    b"deploy": Followed._deploy,  # noqa: SLF001 - as above
+    b"release.register": Followed._register,  # noqa: SLF001 - as above
+    b"release.native-versions": Followed._narrow,  # noqa: SLF001 - as above
+}
+
+
+class Follower:
+    """Follows the log.
+
+    Args:
+        store: Where the leaves are.
+        verifier: The log's key.
+        kept: The last checkpoint that is known outside the database.
+    """
+
+    def __init__(self, store: Store, verifier: NoteVerifier, kept: LastCheckpoint) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._kept = kept
+        self._lock = asyncio.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        self._state = Followed()
+        self._growth = merkle.Growth(0, {})
+        self._root = EMPTY_ROOT
+        self._must: Checkpoint | None = None
+
+    async def state(self) -> Followed:
+        """Return what the newest checkpoint covers.
+
+        Raises:
+            VerificationError: If the log contradicts itself or what was known of it.
+            Unavailable: If the store cannot be read.
+        """
+        note: str = await self._store.read(lambda view: view.log.head().note)
+        head = open_checkpoint(note, self._verifier)
+        if (head.size, head.root) == (self._growth.size, self._root):
+            return self._state
+        async with self._lock:
+            await self._follow(head)
+        return self._state
+
+    async def _follow(self, head: Checkpoint) -> None:
+        if head.size <= self._growth.size:
+            # Another caller came first; a log that shrank or changed is none of those.
+            if head.size == self._growth.size and head.root != self._root:
+                raise VerificationError("the log has another root than it had")
+            if head.size < self._growth.size:
+                raise VerificationError("the log is shorter than it was")
+            return
+        if self._growth.size == 0:
+            self._must = await asyncio.to_thread(self._kept.read)
+            if self._must is not None and self._must.size > head.size:
+                raise VerificationError("the log is shorter than its last known checkpoint")
+        try:
+            while self._growth.size < head.size:
+                await self._store.read(functools.partial(self._take, head.size))
+            self._check(head)
+        except BaseException:
+            # What was taken is under no checkpoint: it is read again from the beginning.
+            self._start()
+            raise
+
+    def _take(self, size: int, view: View) -> None:
+        start = self._growth.size
+        limit = min(_PAGE, size - start)
+        leaves = view.log.leaves(start, limit)
+        if [index for index, _, _ in leaves] != list(range(start, start + limit)):
+            raise VerificationError("the store lacks leaves of the log")
+        for _, leaf, _ in leaves:
+            self._growth.append(leaf_hash(leaf))
+            self._state.apply(leaf)
+            if self._must is not None and self._growth.size == self._must.size:
+                if self._tree_root() != self._must.root:
+                    raise VerificationError("the log is not the one of its last checkpoint")
+                self._must = None
+            if len(self._growth.added) > _FRONTIER_AGE:
+                # Only the frontier is needed to go on.
+                self._growth = merkle.Growth(self._growth.size, self._growth.frontier())
+
+    def _check(self, head: Checkpoint) -> None:
+        root = self._tree_root()
+        if root != head.root:
+            raise VerificationError("the leaves do not make the root that the log signed")
+        self._root = root
+        self._growth = merkle.Growth(self._growth.size, self._growth.frontier())
+
+    def _tree_root(self) -> bytes:
+        return merkle.root(self._growth.size, self._growth.node)
