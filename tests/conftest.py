@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +25,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests keep artifacts in their own temporary directories.
 FROM_HERE = f'artifact_sources = ["{Path(tempfile.gettempdir()).resolve().as_uri()}/"]\n'
+
+
+@functools.cache
+def new_directory() -> Path:
+    """A data directory as `privyseald init` makes it; each test takes a copy."""
+    folder = Path(tempfile.mkdtemp(prefix="privyseal-test-"))
+    atexit.register(shutil.rmtree, folder)
+    subprocess.run(
+        [sys.executable, "-m", "privyseald.main", "init", "--data", folder / "data"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return folder / "data"
 
 
 def free_port() -> int:
@@ -60,13 +77,15 @@ class Daemon:
             "PRIVYSEALD_GATEWAY": gateway,
             "PRIVYSEALD_KEYHOLDERS": "2",
         }
-        subprocess.run(
-            [sys.executable, "-m", "privyseald.main", "init"],
-            env=self.env,
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        shutil.copytree(new_directory(), self.data)
+        profile = self.data / "admin/profile.toml"
+        lines = profile.read_text().splitlines()
+        lines[0] = f'server = "{certificates}"'
+        lines[-2:] = [
+            f'storage = "{self.data / "artifacts"}"',
+            f'public_url = "{self.gateway}/artifacts"',
+        ]
+        profile.write_text("\n".join(lines) + "\n")
         (self.data / "privyseald.toml").write_text(self.settings)
 
     def twin(self) -> Daemon:

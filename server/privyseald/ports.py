@@ -11,6 +11,7 @@ from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import NativeRange, Statement
 
 from privyseald.model.approvals import Approval
+from privyseald.model.field import CheckIns, NativeBuild
 from privyseald.model.policy import Caller, Decider, Grant
 from privyseald.model.records import (
     AppRecord,
@@ -24,13 +25,14 @@ from privyseald.model.records import (
     ReleaseRecord,
     SessionRecord,
     SignedRecord,
+    SuccessorRecord,
     TokenRecord,
 )
+from privyseald.model.rotation import Rotation
 from privyseald.model.schemes import (
     GeneratedKey,
     KeyIdentity,
     KeyPlace,
-    KeyVersionState,
     WrappedKey,
 )
 from privyseald.model.workload import Issuer, Workload
@@ -209,8 +211,28 @@ class Keys(Protocol):
         """Return the version that has a public key, of whichever app."""
         ...
 
-    def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
-        """Set a version's state and raise the revision; of a destroyed one, erase the key."""
+    def add_version(self, record: KeyVersionRecord) -> None:
+        """Add a version to a key that is there; raises the revision."""
+        ...
+
+    def put_version(self, record: KeyVersionRecord) -> None:
+        """Give a version its life and its blob, which is empty once destroyed; raises it, too."""
+        ...
+
+    def set_primary(self, app: str, key: str, version: int) -> None:
+        """Make a version the primary; raises the revision."""
+        ...
+
+    def set_cryptoperiod(self, app: str, key: str, days: int) -> None:
+        """Set how long the key's new versions may sign; 0 for ever."""
+        ...
+
+    def due(self, now: int) -> Sequence[KeyVersionRecord]:
+        """Return the versions whose destruction is due, of all apps."""
+        ...
+
+    def expiring(self) -> Sequence[KeyVersionRecord]:
+        """Return the active versions whose cryptoperiod has an end, of all apps."""
         ...
 
 
@@ -312,6 +334,14 @@ class Releases(Protocol):
         """Return what was signed, by version or by counter."""
         ...
 
+    def signed_by(self, app: str, key: str, version: int, since: int) -> Sequence[SignedRecord]:
+        """Return what a key version signed since a time, oldest first."""
+        ...
+
+    def sign_again(self, record: SignedRecord) -> None:
+        """Replace the signers of what was signed, and its receipt with `set_receipt`."""
+        ...
+
     def last_counter(self, app: str) -> int:
         """Return the highest counter signed, 0 if there is none."""
         ...
@@ -338,6 +368,50 @@ class Releases(Protocol):
 
     def set_ranges(self, app: str, counter: int, ranges: tuple[NativeRange, ...]) -> None:
         """Replace the ranges that narrow a release."""
+        ...
+
+    def withdraw(self, app: str, counter: int, at: int) -> None:
+        """Mark a release as withdrawn, which is for ever."""
+        ...
+
+
+class NativeBuilds(Protocol):
+    """Store binaries, and how often their devices ask."""
+
+    def list(self, app: str) -> list[NativeBuild]:
+        """Return an app's builds in the order of their registration."""
+        ...
+
+    def put(self, build: NativeBuild) -> None:
+        """Add one, or replace the one of its id; raises the revision."""
+        ...
+
+    def check_ins(self, app: str, since_day: int) -> Sequence[CheckIns]:
+        """Return an app's check-ins since a day."""
+        ...
+
+
+class Rotations(Protocol):
+    """Rotations, and what old versions said of their successors."""
+
+    def get(self, app: str, key: str, rotation: str) -> Rotation | None:
+        """Return one."""
+        ...
+
+    def list(self, app: str, key: str = "") -> list[Rotation]:
+        """Return those of an app, or of one key, oldest first."""
+        ...
+
+    def put(self, record: Rotation) -> None:
+        """Add one, or replace the one of its id."""
+        ...
+
+    def successors(self, app: str, key: str) -> Sequence[SuccessorRecord]:
+        """Return a key's successor records, oldest first."""
+        ...
+
+    def add_successor(self, record: SuccessorRecord) -> None:
+        """Add one."""
         ...
 
 
@@ -421,6 +495,16 @@ class View(Protocol):
 
     @property
     def channels(self) -> Channels:
+        """The part of that name."""
+        ...
+
+    @property
+    def builds(self) -> NativeBuilds:
+        """The part of that name."""
+        ...
+
+    @property
+    def rotations(self) -> Rotations:
         """The part of that name."""
         ...
 
@@ -514,4 +598,11 @@ class Store(Protocol):
 
     async def read(self, query: Callable[[View], Any]) -> Any:
         """Run a query on a consistent state and return its result."""
+        ...
+
+    async def count(self, counts: Sequence[tuple[str, CheckIns]]) -> None:
+        """Add check-ins, each of an app, to those that are there; the log does not tell of them.
+
+        Raises Unavailable.
+        """
         ...

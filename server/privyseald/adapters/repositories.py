@@ -144,6 +144,7 @@ class SqlKeys(Part):
                 primary=row["primary_version"],
                 created_at=row["created_at"],
                 versions=tuple(records.get(row["id"], ())),
+                cryptoperiod_days=row["cryptoperiod_days"],
             )
             for row in self.rows(select(t).where(t.c.app == app).order_by(t.c.id))
         ]
@@ -162,20 +163,43 @@ class SqlKeys(Part):
                 "scheme": record.scheme,
                 "primary_version": record.primary,
                 "created_at": record.created_at,
+                "cryptoperiod_days": record.cryptoperiod_days,
             },
         )
-        rows = [{**asdict(v), "protection": json.dumps(v.protection)} for v in record.versions]
-        self._db.write(insert(schema.key_versions), rows)
+        self._db.write(insert(schema.key_versions), [_version_row(v) for v in record.versions])
         self._db.raise_revision()
 
-    def set_state(self, version: KeyVersionRecord, state: KeyVersionState) -> None:
-        t = schema.key_versions
-        where = (t.c.app == version.app) & (t.c.key == version.key)
-        values: dict[str, Any] = {"state": state}
-        if state is KeyVersionState.DESTROYED:
-            values["blob"] = b""
-        self._db.write(update(t).where(where, t.c.version == version.version).values(values))
+    def add_version(self, record: KeyVersionRecord) -> None:
+        self._db.write(insert(schema.key_versions), _version_row(record))
         self._db.raise_revision()
+
+    def put_version(self, record: KeyVersionRecord) -> None:
+        t = schema.key_versions
+        same = (t.c.app == record.app, t.c.key == record.key, t.c.version == record.version)
+        life = {**vars(record.life), "before": record.before or "", "blob": record.blob}
+        self._db.write(update(t).where(*same).values(life))
+        self._db.raise_revision()
+
+    def set_primary(self, app: str, key: str, version: int) -> None:
+        t = schema.keys
+        where = (t.c.app == app, t.c.id == key)
+        self._db.write(update(t).where(*where).values(primary_version=version))
+        self._db.raise_revision()
+
+    def set_cryptoperiod(self, app: str, key: str, days: int) -> None:
+        t = schema.keys
+        where = (t.c.app == app, t.c.id == key)
+        self._db.write(update(t).where(*where).values(cryptoperiod_days=days))
+
+    def due(self, now: int) -> Sequence[KeyVersionRecord]:
+        t = schema.key_versions
+        scheduled = (t.c.state == KeyVersionState.DESTROY_SCHEDULED) & (t.c.destroy_at <= now)
+        return [_key_version(row) for row in self.rows(select(t).where(scheduled))]
+
+    def expiring(self) -> Sequence[KeyVersionRecord]:
+        t = schema.key_versions
+        query = select(t).where(t.c.state == KeyVersionState.ACTIVE, t.c.expires_at > 0)
+        return [_key_version(row) for row in self.rows(query)]
 
 
 def _key_version(row: dict[str, Any]) -> KeyVersionRecord:
@@ -183,7 +207,13 @@ def _key_version(row: dict[str, Any]) -> KeyVersionRecord:
     row["algorithm"] = Algorithm(row["algorithm"])
     row["state"] = KeyVersionState(row["state"])
     row["protection"] = json.loads(row["protection"])
+    row["before"] = KeyVersionState(row["before"]) if row["before"] else None
     return KeyVersionRecord(**row)
+
+
+def _version_row(version: KeyVersionRecord) -> dict[str, Any]:
+    row = asdict(version)
+    return {**row, "protection": json.dumps(version.protection), "before": version.before or ""}
 
 
 def _ranges_to_text(ranges: Sequence[NativeRange]) -> str:
@@ -203,6 +233,8 @@ class SqlReleases(Part):
         self._begun: list[tuple[str, str]] = []
         self._looked_up: dict[tuple[str, str], SignedRecord | None] = {}
         self._taken: set[tuple[str, int]] = set()
+        self._again: dict[tuple[str, str], SignedRecord] = {}
+        self._begun_again: list[tuple[str, str]] = []
 
     def look_up(self, signings: Iterable[Signing]) -> None:
         """Read at once what `signed` and `add_signed` will need for some signings."""
@@ -221,12 +253,16 @@ class SqlReleases(Part):
     def begin_act(self) -> None:
         """Forget what `undo_act` could undo."""
         self._begun.clear()
+        self._begun_again.clear()
 
     def undo_act(self) -> None:
         """Undo what was added since `begin_act`."""
         for at in self._begun:
             self._taken.discard((at[0], self._pending.pop(at).counter))
         self._begun.clear()
+        for at in self._begun_again:
+            self._again.pop(at, None)
+        self._begun_again.clear()
 
     def signed(self, app: str, *, version: str = "", counter: int = 0) -> SignedRecord | None:
         pending = self._pending.get((app, version))
@@ -238,6 +274,20 @@ class SqlReleases(Part):
         which = t.c.version == version if version else t.c.counter == counter
         rows = self.rows(select(t).where(t.c.app == app, which))
         return SignedRecord(**rows[0]) if rows else None
+
+    def signed_by(self, app: str, key: str, version: int, since: int) -> Sequence[SignedRecord]:
+        t = schema.signed
+        query = select(t).where(
+            t.c.app == app,
+            t.c.created_at >= since,
+            t.c.signers.contains(f" {key}/{version} ", autoescape=True),
+        )
+        return [SignedRecord(**row) for row in self.rows(query.order_by(t.c.counter))]
+
+    def sign_again(self, record: SignedRecord) -> None:
+        """Replace receipt and signers of what was signed, once the group is sealed."""
+        self._again[record.app, record.version] = record
+        self._begun_again.append((record.app, record.version))
 
     def last_counter(self, app: str) -> int:
         t = schema.signed
@@ -251,6 +301,9 @@ class SqlReleases(Part):
         self._begun.append((record.app, record.version))
 
     def set_receipt(self, app: str, version: str, receipt: bytes) -> None:
+        if (app, version) in self._again:
+            self._again[app, version] = replace(self._again[app, version], receipt=receipt)
+            return
         self._pending[app, version] = replace(self._pending[app, version], receipt=receipt)
 
     def flush(self, connection: Connection) -> None:
@@ -259,6 +312,14 @@ class SqlReleases(Part):
             rows = [vars(record) for record in self._pending.values()]
             connection.execute(insert(schema.signed), rows)
             self._pending.clear()
+        t = schema.signed
+        for record in self._again.values():
+            connection.execute(
+                update(t)
+                .where(t.c.app == record.app, t.c.version == record.version)
+                .values(receipt=record.receipt, signers=record.signers)
+            )
+        self._again.clear()
 
     def get(self, app: str, counter: int) -> ReleaseRecord | None:
         found = self.list(app, counter + 1, 1)
@@ -287,6 +348,11 @@ class SqlReleases(Part):
             .where(t.c.app == app, t.c.counter == counter)
             .values(ranges=_ranges_to_text(ranges))
         )
+
+    def withdraw(self, app: str, counter: int, at: int) -> None:
+        t = schema.releases
+        where = (t.c.app == app, t.c.counter == counter)
+        self._db.write(update(t).where(*where).values(withdrawn_at=at))
 
 
 class SqlChannels(Part):

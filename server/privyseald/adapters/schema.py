@@ -40,6 +40,7 @@ keys = Table(
     Column("scheme", String(32), nullable=False),
     Column("primary_version", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("cryptoperiod_days", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("app", "id"),
     UniqueConstraint("app", "scheme"),
 )
@@ -57,6 +58,11 @@ key_versions = Table(
     Column("blob", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("protection", Text, nullable=False, server_default="{}"),
+    Column("before", String(32), nullable=False, server_default=""),
+    Column("destroy_at", BigInteger, nullable=False, server_default="0"),
+    Column("activated_at", BigInteger, nullable=False, server_default="0"),
+    Column("expires_at", BigInteger, nullable=False, server_default="0"),
+    Column("compromised_at", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("app", "key", "version"),
     UniqueConstraint("public_key_sha256"),
 )
@@ -149,6 +155,7 @@ signed = Table(
     Column("content_sha256", LargeBinary, nullable=False),
     Column("receipt", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("signers", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("app", "version"),
     UniqueConstraint("app", "counter"),
 )
@@ -168,6 +175,7 @@ releases = Table(
     Column("commit_ref", Text, nullable=False),
     Column("commit_message", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("withdrawn_at", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("app", "counter"),
 )
 channels = Table(
@@ -191,6 +199,57 @@ deployments = Table(
     Column("principal", String(128), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("log_index"),
+)
+native_builds = Table(
+    "native_builds",
+    metadata,
+    Column("app", String(63), nullable=False),
+    Column("id", String(100), nullable=False),
+    Column("platform", String(16), nullable=False),
+    Column("version_name", String(32), nullable=False),
+    Column("version_code", String(32), nullable=False),
+    Column("plugin", String(32), nullable=False),
+    Column("trusts", LargeBinary, nullable=False),
+    Column("registered_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("app", "id"),
+)
+check_ins = Table(
+    "check_ins",
+    metadata,
+    Column("app", String(63), nullable=False),
+    Column("build", String(100), nullable=False),
+    Column("platform", String(16), nullable=False),
+    Column("version_name", String(32), nullable=False),
+    Column("version_code", String(32), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("app", "day", "build", "platform", "version_name", "version_code"),
+)
+rotations = Table(
+    "rotations",
+    metadata,
+    Column("app", String(63), nullable=False),
+    Column("key", String(63), nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("old", Integer, nullable=False),
+    Column("new", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("history", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("app", "key", "id"),
+)
+successors = Table(
+    "successors",
+    metadata,
+    Column("app", String(63), nullable=False),
+    Column("key", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("app", "key", "number"),
 )
 answers = Table(
     "answers",

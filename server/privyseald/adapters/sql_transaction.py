@@ -29,6 +29,7 @@ from privyseald.adapters.repositories_access import (
     SqlPolicies,
     SqlTokens,
 )
+from privyseald.adapters.repositories_rotation import SqlNativeBuilds, SqlRotations
 from privyseald.model import merkle
 from privyseald.model.errors import AlreadyExists
 from privyseald.ports import Request, Signing
@@ -48,6 +49,8 @@ class SqlView:
         self.approvals = SqlApprovals(db)
         self.releases = SqlReleases(db)
         self.channels = SqlChannels(db)
+        self.builds = SqlNativeBuilds(db)
+        self.rotations = SqlRotations(db)
         self.log = SqlLog(db)
         self._db = db
 

@@ -8,7 +8,7 @@ answered survives a power cut.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from privyseald.adapters import schema
 from privyseald.adapters.continuity import Continuity
 from privyseald.adapters.repositories import Db, SqlLog
+from privyseald.adapters.repositories_rotation import add_check_ins
 from privyseald.adapters.sql_engine import READER, make_engine
 from privyseald.adapters.sql_transaction import SealedGroup, SqlTransaction, SqlView, stored
 from privyseald.model import merkle
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
+from privyseald.model.field import CheckIns
 from privyseald.ports import Act, Clock, LastCheckpoint, Request, Sealed, Signing, View
 
 MAX_GROUP = 128
@@ -103,6 +105,18 @@ class SqlStore:
         except SQLAlchemyError as error:
             self._log.error("store cannot be read", error=type(error).__name__)
             raise Unavailable("the store cannot be read now", reason="STORE_DOWN") from None
+
+    async def count(self, counts: Sequence[tuple[str, CheckIns]]) -> None:
+        """Add check-ins; see the port."""
+
+        def run() -> None:
+            with self._engine.connect() as connection, connection.begin():
+                add_check_ins(connection, counts)
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, run)
+        except SQLAlchemyError:
+            raise Unavailable("the store cannot be written now", reason="STORE_DOWN") from None
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of the database."""

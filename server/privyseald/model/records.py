@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from privyseal.verify.statement import NativeRange
 
+from privyseald.model.lifecycle import Life
 from privyseald.model.schemes import Algorithm, KeyIdentity, KeyVersionState, Scheme, WrappedKey
 
 
@@ -35,6 +36,28 @@ class KeyVersionRecord:
     blob: bytes
     created_at: int
     protection: Mapping[str, str] = field(default_factory=dict)
+    before: KeyVersionState | None = None
+    destroy_at: int = 0
+    activated_at: int = 0
+    expires_at: int = 0
+    compromised_at: int = 0
+
+    @cached_property
+    def life(self) -> Life:
+        """Its state, and the times that go with it."""
+        return Life(
+            self.state,
+            self.before,
+            self.destroy_at,
+            self.activated_at,
+            self.expires_at,
+            self.compromised_at,
+        )
+
+    def living(self, life: Life) -> KeyVersionRecord:
+        """Return it with another life; destroyed, it has no private key."""
+        blob = b"" if life.state is KeyVersionState.DESTROYED else self.blob
+        return replace(self, blob=blob, **vars(life))
 
     @cached_property
     def name(self) -> str:
@@ -65,6 +88,7 @@ class KeyRecord:
     primary: int
     created_at: int
     versions: tuple[KeyVersionRecord, ...]
+    cryptoperiod_days: int = 0
 
     @property
     def name(self) -> str:
@@ -128,13 +152,40 @@ class DeniedCertificate:
 
 @dataclass(frozen=True)
 class SignedRecord:
-    """A release that was signed. `content_sha256` tells whether another is the same."""
+    """A release that was signed.
+
+    `content_sha256` tells whether another is the same; `signers` names the key versions that
+    signed it, ` {key}/{version} ` each.
+    """
 
     app: str
     version: str
     counter: int
     content_sha256: bytes
     receipt: bytes
+    created_at: int
+    signers: str = ""
+
+    def versions_of(self, key: str) -> frozenset[int]:
+        """Return the numbers of a key's versions that signed it."""
+        found = (text.rpartition("/") for text in self.signers.split())
+        return frozenset(int(number) for name, _, number in found if name == key)
+
+
+def signers_text(names: Iterable[str]) -> str:
+    """Return the key versions of names such as apps/a/keys/k/versions/2, as they are kept."""
+    short = (name.split("/")[3::2] for name in names)
+    return " " + " ".join(f"{key}/{number}" for key, number in short) + " "
+
+
+@dataclass(frozen=True)
+class SuccessorRecord:
+    """What an old version said of the next; `number` counts from 1."""
+
+    app: str
+    key: str
+    number: int
+    record: bytes
     created_at: int
 
 
@@ -155,6 +206,7 @@ class ReleaseRecord:
     commit_ref: str
     commit_message: str
     created_at: int
+    withdrawn_at: int = 0
 
     @property
     def name(self) -> str:
