@@ -27,8 +27,10 @@ from privyseal.v1 import (
     backup_service_pb2_grpc,
     key_service_pb2_grpc,
     log_service_pb2_grpc,
+    native_service_pb2_grpc,
     policy_service_pb2_grpc,
     release_service_pb2_grpc,
+    rotation_service_pb2_grpc,
     signing_service_pb2_grpc,
 )
 from privyseal.verify.statement import content_sha256
@@ -177,6 +179,8 @@ class Connection:
         self._metadata = (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
         self.approvals = approval_service_pb2_grpc.ApprovalServiceStub(self._channel)
         self.backups = backup_service_pb2_grpc.BackupServiceStub(self._channel)
+        self.native = native_service_pb2_grpc.NativeServiceStub(self._channel)
+        self.rotations = rotation_service_pb2_grpc.RotationServiceStub(self._channel)
         self.policies = policy_service_pb2_grpc.PolicyServiceStub(self._channel)
         self.access = access_service_pb2_grpc.AccessServiceStub(self._channel)
         self.apps = app_service_pb2_grpc.AppServiceStub(self._channel)

@@ -31,10 +31,14 @@ from privyseal.v1 import (
     key_service_pb2_grpc,
     log_service_pb2,
     log_service_pb2_grpc,
+    native_service_pb2,
+    native_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
     release_service_pb2,
     release_service_pb2_grpc,
+    rotation_service_pb2,
+    rotation_service_pb2_grpc,
     signing_service_pb2,
     signing_service_pb2_grpc,
 )
@@ -57,6 +61,7 @@ from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.app import create_gateway
 from privyseald.gateway.artifacts import Cache
+from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.fetch import Sources
 from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
@@ -75,6 +80,7 @@ from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
 from privyseald.rpc.policy_servicer import PolicyServicer
 from privyseald.rpc.release_servicer import ReleaseServicer
+from privyseald.rpc.rotation_servicer import NativeServicer, RotationServicer
 from privyseald.rpc.sealed import Sealed
 from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
@@ -84,17 +90,21 @@ from privyseald.services.consent import Consent
 from privyseald.services.credentials import Credentials
 from privyseald.services.grants import Grants
 from privyseald.services.keys import Keys
+from privyseald.services.native import NativeBuilds
 from privyseald.services.policies import TeamPolicies
 from privyseald.services.refusals import Refusals
 from privyseald.services.releases import Releases
+from privyseald.services.renewal import Renewal
+from privyseald.services.rotations import Rotations
 from privyseald.services.signing import Signing
+from privyseald.services.versions import Sweeper, Versions
 from privyseald.services.workloads import Workloads
 from privyseald.setup import clock, log_key_identity, log_verifier
 
 MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
 """The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
-_HEALTH_SECONDS, _FLUSH_TURNS = 0.25, 240
+_HEALTH_SECONDS, _FLUSH_TURNS = 0.25, 8
 GC_THRESHOLD = (20_000, 20, 20)
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -236,9 +246,17 @@ class Daemon:
             principal_rate=settings.principal_rate,
             app_rate=settings.app_rate,
         )
+        self._renewal = Renewal(store, keyholder)
         self._keys = Keys(store, access, keyholder, clock)
+        self._versions = Versions(store, access, keyholder, clock)
+        self._rotations = Rotations(
+            *(store, access, keyholder, clock), versions=self._versions, renewal=self._renewal
+        )
+        self._builds = NativeBuilds(store, access, clock, self._renewal.cover)
+        self._sweeper = Sweeper(store, keyholder, clock)
+        self._check_ins = CheckInCounter(store, clock)
         self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
-        self._releases = Releases(store, access, clock, self.verifier)
+        self._releases = Releases(store, access, clock, self.verifier, cover=self._renewal.cover)
         self._audit = Audit(store, access)
         self._backups = Backups(store, access, self._archiver())
         self._import_note = ""
@@ -339,6 +357,8 @@ class Daemon:
         if self._gateway is not None and self._gateway_task is not None:
             self._gateway.should_exit = True
             await self._gateway_task
+        with suppress(DomainError):
+            await self._check_ins.flush()
         await self.store.close()
         await self.keyholder.stop()
         await asyncio.to_thread(self.log_keyholder.stop)
@@ -351,8 +371,12 @@ class Daemon:
             await self._tell_health()
             turns += 1
             if turns % _FLUSH_TURNS == 0:
-                with suppress(DomainError):
-                    await self._refusals.flush()
+                await self._do_what_is_due()
+
+    async def _do_what_is_due(self) -> None:
+        for due in (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep):
+            with suppress(DomainError):
+                await due()
 
     async def _tell_health(self) -> None:
         """Say honestly what can sign: the whole, and each place where keys are."""
@@ -406,7 +430,7 @@ class Daemon:
         releases, audit = self._releases, self._audit
         app_service_pb2_grpc.add_AppServiceServicer_to_server(AppServicer(gate, keys), server)
         key_service_pb2_grpc.add_KeyServiceServicer_to_server(
-            KeyServicer(gate, keys, self._import_note), server
+            KeyServicer(gate, keys, self._versions, self._import_note), server
         )
         signing_service_pb2_grpc.add_SigningServiceServicer_to_server(
             SigningServicer(gate, signing), server
@@ -432,6 +456,12 @@ class Daemon:
             ),
             server,
         )
+        rotation_service_pb2_grpc.add_RotationServiceServicer_to_server(
+            RotationServicer(gate, self._rotations), server
+        )
+        native_service_pb2_grpc.add_NativeServiceServicer_to_server(
+            NativeServicer(gate, self._builds), server
+        )
         backup_service_pb2_grpc.add_BackupServiceServicer_to_server(
             BackupServicer(gate, self._backups), server
         )
@@ -443,6 +473,8 @@ class Daemon:
                 app_service_pb2,
                 approval_service_pb2,
                 backup_service_pb2,
+                native_service_pb2,
+                rotation_service_pb2,
                 key_service_pb2,
                 log_service_pb2,
                 policy_service_pb2,
@@ -461,6 +493,7 @@ class Daemon:
                 self.store,
                 verifier=self.verifier,
                 kept=self._kept,
+                counter=self._check_ins,
                 public_url=settings.device_url,
                 cache=Cache(settings.data / "cache", settings.cache_mb << 20),
                 sources=Sources(

@@ -71,6 +71,22 @@ class Keyholder(Protocol):
         """
         ...
 
+    async def sign_successor(
+        self, old: WrappedKey, new_version: int, new_public_key: bytes, at: int
+    ) -> bytes:
+        """Have an old version say which comes after it; see `privyseal.verify.successor`.
+
+        Raises Unavailable, FailedPrecondition.
+        """
+        ...
+
+    async def destroy(self, key: WrappedKey) -> None:
+        """Destroy a private key where it is, if it is in a token, and forget it everywhere.
+
+        One that is gone is destroyed. Raises Unavailable.
+        """
+        ...
+
 
 class Alarm(Protocol):
     """Makes people notice."""

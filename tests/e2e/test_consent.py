@@ -100,7 +100,7 @@ def test_destroying_a_key_needs_another_person(team, app):
 
     other = team.run(*destroy, **team.people["oscar"])
     assert other.code == 1, "the consent was to Olivia's act"
-    assert team.ok(*destroy, **olivia)["state"] == "DESTROYED"
+    assert team.ok(*destroy, **olivia)["state"] == "DESTROY_SCHEDULED"
     listed = team.ok("approval", "list", "--app-id", app)["approvals"]
     assert {a["approval"]: a["state"] for a in listed}[name] == "used"
     assert team.run("key", "resume", version, "--reason", "oops", **olivia).code == 1
@@ -128,7 +128,7 @@ def test_a_flood_of_requests_hides_no_consent(team, app):
             to.call(to.approvals.RequestApproval, flood)
     assert team.ok("approval", "list", "--app-id", app)["approvals"][-1]["subject"] != version
     destroy = ("key", "destroy", version, "--reason", "x")
-    assert team.ok(*destroy, **team.people["olivia"])["state"] == "DESTROYED"
+    assert team.ok(*destroy, **team.people["olivia"])["state"] == "DESTROY_SCHEDULED"
 
 
 def test_a_destroyed_key_is_gone_from_the_disk(team, app):
@@ -143,7 +143,11 @@ def test_a_destroyed_key_is_gone_from_the_disk(team, app):
         *("--subject", version),
         approvers=["anna"],
     )
-    team.ok("key", "destroy", version, "--reason", "x", **olivia)
+    team.ok("key", "destroy", version, "--reason", "x", "--after", "1s", **olivia)
+    end = time.monotonic() + 20
+    while team.ok("key", "show", version)["state"] != "DESTROYED":
+        assert time.monotonic() < end
+        time.sleep(0.3)
     with sqlite3.connect(team.data / "privyseal.db") as database:
         assert database.execute(query, (app,)).fetchone() == (b"",)
         database.execute("pragma wal_checkpoint(truncate)")

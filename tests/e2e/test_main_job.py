@@ -114,7 +114,7 @@ def test_a_suspended_key_signs_nothing_until_it_is_resumed(daemon, app, www, tmp
     store = ("--storage", tmp_path / "store")
     refused = daemon.run("publish", "--app-id", app, "--build-dir", www, *store)
     assert refused.code == 1
-    assert "no active primary version" in refused.err
+    assert "is suspended; a security officer" in refused.err
     daemon.ok("key", "resume", version, "--reason", "test")
     publish(daemon, app, www, tmp_path)
 

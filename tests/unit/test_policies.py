@@ -17,10 +17,12 @@ from privyseald.services.access import Access
 ALLOWED = {
     "admin": "app.create app.read access.manage key.read release.read log.read policy.read "
     "approval.request",
-    "security-officer": "key.manage key.destroy key.import key.force-retire backup.export app.read "
-    "key.read release.read policy.manage policy.read approval.request",
+    "security-officer": "key.manage key.destroy key.import key.force-retire native.manage "
+    "release.withdraw backup.export app.read key.read release.read policy.manage policy.read "
+    "approval.request",
     "signer": "release.sign app.read key.read release.read",
-    "releaser": "release.manage release.deploy app.read key.read release.read approval.request",
+    "releaser": "release.manage release.deploy release.withdraw native.manage app.read key.read "
+    "release.read approval.request",
     "auditor": "log.read app.read key.read release.read policy.read",
     "approver": "approval.give app.read key.read release.read",
     "responder": "break-glass app.read key.read release.read",

@@ -17,15 +17,7 @@ from privyseal.cli.common import (
     enum_name,
     read_text,
 )
-
-commands = click.Group("key", help="Keys and their versions.")
-
-
-def _state(version: Any) -> str:
-    from privyseal.v1 import types_pb2
-
-    name = types_pb2.KeyVersionState.Name(version.state)
-    return str(name.removeprefix("KEY_VERSION_STATE_"))
+from privyseal.cli.key_life import commands, state_of, times_of
 
 
 @command(commands, "list")
@@ -42,7 +34,7 @@ def list_keys(out: Output, app_id: str) -> None:
     rows = [
         {
             "name": v.name,
-            "state": _state(v),
+            "state": state_of(v),
             "primary": v.name == k.primary,
             "publicKeySha256": v.public_key_sha256.hex(),
             "publicKey": v.public_key,
@@ -73,13 +65,15 @@ def show(out: Output, name: str) -> None:
     protection = dict(found.protection) or {"backend": "software"}
     values = {
         "name": found.name,
-        "state": _state(found),
+        "state": state_of(found),
         "primary": found.name == key.primary,
         "publicKeySha256": found.public_key_sha256.hex(),
         "publicKey": found.public_key,
         "protection": protection,
+        **times_of(found),
     }
     lines = [f"{label:<18} {values[label]}" for label in ("name", "state", "publicKeySha256")]
+    lines += [f"{label:<18} {text}" for label, text in times_of(found).items()]
     lines += [f"{label:<18} {text}" for label, text in sorted(protection.items())]
     out.done(values, *lines, found.public_key.rstrip())
 
@@ -145,51 +139,3 @@ def import_key(
         f"public key sha256 {key.public_key_sha256.hex()}",
         "now remove the private key from where it was: CI's secrets, files, backups",
     )
-
-
-@command(commands, "suspend")
-@click.argument("name")
-@click.option("--reason", required=True)
-def suspend(out: Output, name: str, reason: str) -> None:
-    """Stop a key version from signing until it is resumed.
-
-    Example: privyseal key suspend apps/042a1261/keys/capawesome-v1/versions/1 --reason leak?
-    """
-    from privyseal.v1 import key_service_pb2 as pb
-
-    with connect() as to:
-        request = pb.SuspendKeyVersionRequest(name=name, reason=reason)
-        version = to.call(to.keys.SuspendKeyVersion, request).key_version
-    out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")
-
-
-@command(commands, "resume")
-@click.argument("name")
-@click.option("--reason", required=True)
-def resume(out: Output, name: str, reason: str) -> None:
-    """Let a suspended key version sign again.
-
-    Example: privyseal key resume apps/042a1261/keys/capawesome-v1/versions/1 --reason checked
-    """
-    from privyseal.v1 import key_service_pb2 as pb
-
-    with connect() as to:
-        request = pb.ResumeKeyVersionRequest(name=name, reason=reason)
-        version = to.call(to.keys.ResumeKeyVersion, request).key_version
-    out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")
-
-
-@command(commands, "destroy")
-@click.argument("name")
-@click.option("--reason", required=True)
-def destroy(out: Output, name: str, reason: str) -> None:
-    """Erase a key version's private key for ever. Another person must consent.
-
-    Example: privyseal key destroy apps/042a1261/keys/capawesome-v1/versions/1 --reason leaked
-    """
-    from privyseal.v1 import key_service_pb2 as pb
-
-    with connect() as to:
-        request = pb.DestroyKeyVersionRequest(name=name, reason=reason)
-        version = to.call(to.keys.DestroyKeyVersion, request).key_version
-    out.done({"name": name, "state": _state(version)}, f"{name} is {_state(version)}")

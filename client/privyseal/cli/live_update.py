@@ -109,16 +109,16 @@ def generate_signing_key(
             request.algorithm = types_pb2.Algorithm.Value(enum_name("ALGORITHM", algorithm))
         key = to.call(to.keys.CreateKey, request).key
     text = public_key_text(scheme, load_public_key(key.versions[0].public_key.encode()))
-    _write(public, text.encode())
+    write_new(public, text.encode())
     out.done(
         {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
         f"created {key.primary}; the private key stays in the daemon",
         f"wrote {public}",
-        *_configuration(scheme, app_id, text),
+        *configuration(scheme, app_id, text),
     )
 
 
-def _configuration(scheme: str, app_id: str, public: str) -> list[str]:
+def configuration(scheme: str, app_id: str, public: str) -> list[str]:
     """Return what a native project must say, in lines."""
     if scheme == "capawesome-v1":
         one_line = public.replace("\n", "")
@@ -167,7 +167,7 @@ def generate_manifest(out: Output, build_dir: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         bundle = write_bundle(build_dir, Path(scratch) / "bundle.zip")
     target = build_dir / MANIFEST
-    _write(target, bundle.manifest)
+    write_new(target, bundle.manifest)
     out.done(
         {"status": "ok", "manifestPath": str(target), "files": bundle.files},
         f"wrote {target}: {bundle.files:,} files",
@@ -349,6 +349,24 @@ def list_releases(out: Output, app_id: str, first: int) -> None:
     out.done({"releases": rows}, *lines)
 
 
+@command(commands, "withdraw-release")
+@APP
+@click.option("--build-id", required=True, help="The release's number.")
+@click.option("--reason", required=True)
+def withdraw_release(out: Output, app_id: str, build_id: str, reason: str) -> None:
+    """Withdraw a release for good: no device is given it any more.
+
+    Example: privyseal live-update withdraw-release --app-id 042a1261 --build-id 7 --reason broken
+    """
+    from privyseal.v1 import release_service_pb2 as pb
+
+    with connect() as to:
+        name = f"apps/{app_id}/releases/{build_id}"
+        request = pb.WithdrawReleaseRequest(name=name, reason=reason)
+        release = to.call(to.releases.WithdrawRelease, request).release
+    out.done({"status": "ok", **release_json(release)}, f"withdrew {release.name}")
+
+
 @command(commands, "delete-channel")
 @APP
 @click.option("--name", required=True)
@@ -411,7 +429,8 @@ def _refuse(message: str) -> Exception:
     return ClientError(message)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file of the user's, its folders too. Raises ClientError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -11,7 +11,7 @@ from privyseal.cli.common import PATH, Output, command, connect
 from privyseal.cli.verify import read
 
 commands = click.Group("log", help="The transparency log.")
-_NEW_KEYS = {"key.create", "key.import"}
+_NEW_KEYS = {"key.create", "key.import", "key.create-version"}
 LOG_KEY = click.option("--log-key", type=PATH, required=True, help="The log's vkey file.")
 
 

@@ -21,8 +21,10 @@ GROUPS = {
     "key": "Keys and their versions.",
     "live-update": "Bundle, upload and register live updates.",
     "log": "The transparency log.",
+    "native": "Store binaries, and the keys that they trust.",
     "policy": "The team's policies: apply, test, explain.",
     "publish": "Bundle, sign, upload, register and deploy in one command.",
+    "rotation": "Rotate keys without stranding a device.",
     "verify": "Verify a bundle with its receipt, offline.",
 }
 

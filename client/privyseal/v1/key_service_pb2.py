@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/key_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xa7\x01\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12*\n\x08versions\x18\x04 \x03(\x0b\x32\x18.privyseal.v1.KeyVersion\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x02\n\nKeyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.privyseal.v1.KeyVersionState\x12\x12\n\npublic_key\x18\x04 \x01(\t\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\nprotection\x18\x07 \x03(\x0b\x32(.privyseal.v1.KeyVersion.ProtectionEntry\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x01\n\x10\x43reateKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\x12\x11\n\ttoken_uri\x18\x15 \x01(\t\"3\n\x11\x43reateKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x15\n\x13GetImportKeyRequest\"$\n\x14GetImportKeyResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\"\xe1\x01\n\x10ImportKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12\x1a\n\x12sealed_private_key\x18\x06 \x01(\x0c\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\"3\n\x11ImportKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"!\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"3\n\x10ListKeysResponse\x12\x1f\n\x04keys\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.Key\"L\n\x18SuspendKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19SuspendKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"L\n\x18\x44\x65stroyKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19\x44\x65stroyKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"K\n\x17ResumeKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x18ResumeKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion2\xbe\x05\n\nKeyService\x12L\n\tCreateKey\x12\x1e.privyseal.v1.CreateKeyRequest\x1a\x1f.privyseal.v1.CreateKeyResponse\x12U\n\x0cGetImportKey\x12!.privyseal.v1.GetImportKeyRequest\x1a\".privyseal.v1.GetImportKeyResponse\x12L\n\tImportKey\x12\x1e.privyseal.v1.ImportKeyRequest\x1a\x1f.privyseal.v1.ImportKeyResponse\x12\x43\n\x06GetKey\x12\x1b.privyseal.v1.GetKeyRequest\x1a\x1c.privyseal.v1.GetKeyResponse\x12I\n\x08ListKeys\x12\x1d.privyseal.v1.ListKeysRequest\x1a\x1e.privyseal.v1.ListKeysResponse\x12\x64\n\x11SuspendKeyVersion\x12&.privyseal.v1.SuspendKeyVersionRequest\x1a\'.privyseal.v1.SuspendKeyVersionResponse\x12\x61\n\x10ResumeKeyVersion\x12%.privyseal.v1.ResumeKeyVersionRequest\x1a&.privyseal.v1.ResumeKeyVersionResponse\x12\x64\n\x11\x44\x65stroyKeyVersion\x12&.privyseal.v1.DestroyKeyVersionRequest\x1a\'.privyseal.v1.DestroyKeyVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprivyseal/v1/key_service.proto\x12\x0cprivyseal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xc2\x01\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12*\n\x08versions\x18\x04 \x03(\x0b\x32\x18.privyseal.v1.KeyVersion\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63ryptoperiod_days\x18\x06 \x01(\x05\"\x90\x04\n\nKeyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.privyseal.v1.KeyVersionState\x12\x12\n\npublic_key\x18\x04 \x01(\t\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\nprotection\x18\x07 \x03(\x0b\x32(.privyseal.v1.KeyVersion.ProtectionEntry\x12\x31\n\ractivate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65stroy_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x63ompromise_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fProtectionEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"{\n\x17\x43reateKeyVersionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12*\n\talgorithm\x18\x02 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\"I\n\x18\x43reateKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"^\n\x1b\x44\x65\x61\x63tivateKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"M\n\x1c\x44\x65\x61\x63tivateKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"\x86\x01\n\x1b\x43ompromiseKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\t\x12\x33\n\x0f\x63ompromise_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"M\n\x1c\x43ompromiseKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"L\n\x18RestoreKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19RestoreKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"H\n\x16SetCryptoperiodRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"9\n\x17SetCryptoperiodResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\'\n\x15ListSuccessorsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\")\n\x16ListSuccessorsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\xbd\x01\n\x10\x43reateKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\x12\x11\n\ttoken_uri\x18\x15 \x01(\t\"3\n\x11\x43reateKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x15\n\x13GetImportKeyRequest\"$\n\x14GetImportKeyResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\"\xe1\x01\n\x10ImportKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12$\n\x06scheme\x18\x03 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x04 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12\x1a\n\x12sealed_private_key\x18\x06 \x01(\x0c\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x10\n\x08in_token\x18\x14 \x01(\x08\"3\n\x11ImportKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"\x1d\n\rGetKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0eGetKeyResponse\x12\x1e\n\x03key\x18\x01 \x01(\x0b\x32\x11.privyseal.v1.Key\"!\n\x0fListKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"3\n\x10ListKeysResponse\x12\x1f\n\x04keys\x18\x01 \x03(\x0b\x32\x11.privyseal.v1.Key\"L\n\x18SuspendKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"J\n\x19SuspendKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"\x85\x01\n\x18\x44\x65stroyKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12(\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"J\n\x19\x44\x65stroyKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion\"K\n\x17ResumeKeyVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x18ResumeKeyVersionResponse\x12-\n\x0bkey_version\x18\x01 \x01(\x0b\x32\x18.privyseal.v1.KeyVersion2\xa2\n\n\nKeyService\x12L\n\tCreateKey\x12\x1e.privyseal.v1.CreateKeyRequest\x1a\x1f.privyseal.v1.CreateKeyResponse\x12U\n\x0cGetImportKey\x12!.privyseal.v1.GetImportKeyRequest\x1a\".privyseal.v1.GetImportKeyResponse\x12L\n\tImportKey\x12\x1e.privyseal.v1.ImportKeyRequest\x1a\x1f.privyseal.v1.ImportKeyResponse\x12\x43\n\x06GetKey\x12\x1b.privyseal.v1.GetKeyRequest\x1a\x1c.privyseal.v1.GetKeyResponse\x12I\n\x08ListKeys\x12\x1d.privyseal.v1.ListKeysRequest\x1a\x1e.privyseal.v1.ListKeysResponse\x12\x64\n\x11SuspendKeyVersion\x12&.privyseal.v1.SuspendKeyVersionRequest\x1a\'.privyseal.v1.SuspendKeyVersionResponse\x12\x61\n\x10ResumeKeyVersion\x12%.privyseal.v1.ResumeKeyVersionRequest\x1a&.privyseal.v1.ResumeKeyVersionResponse\x12\x61\n\x10\x43reateKeyVersion\x12%.privyseal.v1.CreateKeyVersionRequest\x1a&.privyseal.v1.CreateKeyVersionResponse\x12m\n\x14\x44\x65\x61\x63tivateKeyVersion\x12).privyseal.v1.DeactivateKeyVersionRequest\x1a*.privyseal.v1.DeactivateKeyVersionResponse\x12m\n\x14\x43ompromiseKeyVersion\x12).privyseal.v1.CompromiseKeyVersionRequest\x1a*.privyseal.v1.CompromiseKeyVersionResponse\x12\x64\n\x11\x44\x65stroyKeyVersion\x12&.privyseal.v1.DestroyKeyVersionRequest\x1a\'.privyseal.v1.DestroyKeyVersionResponse\x12\x64\n\x11RestoreKeyVersion\x12&.privyseal.v1.RestoreKeyVersionRequest\x1a\'.privyseal.v1.RestoreKeyVersionResponse\x12^\n\x0fSetCryptoperiod\x12$.privyseal.v1.SetCryptoperiodRequest\x1a%.privyseal.v1.SetCryptoperiodResponse\x12[\n\x0eListSuccessors\x12#.privyseal.v1.ListSuccessorsRequest\x1a$.privyseal.v1.ListSuccessorsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,44 +36,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KEYVERSION_PROTECTIONENTRY']._loaded_options = None
   _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_options = b'8\001'
-  _globals['_KEY']._serialized_start=108
-  _globals['_KEY']._serialized_end=275
-  _globals['_KEYVERSION']._serialized_start=278
-  _globals['_KEYVERSION']._serialized_end=603
-  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_start=554
-  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_end=603
-  _globals['_CREATEKEYREQUEST']._serialized_start=606
-  _globals['_CREATEKEYREQUEST']._serialized_end=795
-  _globals['_CREATEKEYRESPONSE']._serialized_start=797
-  _globals['_CREATEKEYRESPONSE']._serialized_end=848
-  _globals['_GETIMPORTKEYREQUEST']._serialized_start=850
-  _globals['_GETIMPORTKEYREQUEST']._serialized_end=871
-  _globals['_GETIMPORTKEYRESPONSE']._serialized_start=873
-  _globals['_GETIMPORTKEYRESPONSE']._serialized_end=909
-  _globals['_IMPORTKEYREQUEST']._serialized_start=912
-  _globals['_IMPORTKEYREQUEST']._serialized_end=1137
-  _globals['_IMPORTKEYRESPONSE']._serialized_start=1139
-  _globals['_IMPORTKEYRESPONSE']._serialized_end=1190
-  _globals['_GETKEYREQUEST']._serialized_start=1192
-  _globals['_GETKEYREQUEST']._serialized_end=1221
-  _globals['_GETKEYRESPONSE']._serialized_start=1223
-  _globals['_GETKEYRESPONSE']._serialized_end=1271
-  _globals['_LISTKEYSREQUEST']._serialized_start=1273
-  _globals['_LISTKEYSREQUEST']._serialized_end=1306
-  _globals['_LISTKEYSRESPONSE']._serialized_start=1308
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1359
-  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_start=1361
-  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_end=1437
-  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_start=1439
-  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_end=1513
-  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_start=1515
-  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_end=1591
-  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_start=1593
-  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_end=1667
-  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_start=1669
-  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_end=1744
-  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_start=1746
-  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_end=1819
-  _globals['_KEYSERVICE']._serialized_start=1822
-  _globals['_KEYSERVICE']._serialized_end=2524
+  _globals['_KEY']._serialized_start=140
+  _globals['_KEY']._serialized_end=334
+  _globals['_KEYVERSION']._serialized_start=337
+  _globals['_KEYVERSION']._serialized_end=865
+  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_start=816
+  _globals['_KEYVERSION_PROTECTIONENTRY']._serialized_end=865
+  _globals['_CREATEKEYVERSIONREQUEST']._serialized_start=867
+  _globals['_CREATEKEYVERSIONREQUEST']._serialized_end=990
+  _globals['_CREATEKEYVERSIONRESPONSE']._serialized_start=992
+  _globals['_CREATEKEYVERSIONRESPONSE']._serialized_end=1065
+  _globals['_DEACTIVATEKEYVERSIONREQUEST']._serialized_start=1067
+  _globals['_DEACTIVATEKEYVERSIONREQUEST']._serialized_end=1161
+  _globals['_DEACTIVATEKEYVERSIONRESPONSE']._serialized_start=1163
+  _globals['_DEACTIVATEKEYVERSIONRESPONSE']._serialized_end=1240
+  _globals['_COMPROMISEKEYVERSIONREQUEST']._serialized_start=1243
+  _globals['_COMPROMISEKEYVERSIONREQUEST']._serialized_end=1377
+  _globals['_COMPROMISEKEYVERSIONRESPONSE']._serialized_start=1379
+  _globals['_COMPROMISEKEYVERSIONRESPONSE']._serialized_end=1456
+  _globals['_RESTOREKEYVERSIONREQUEST']._serialized_start=1458
+  _globals['_RESTOREKEYVERSIONREQUEST']._serialized_end=1534
+  _globals['_RESTOREKEYVERSIONRESPONSE']._serialized_start=1536
+  _globals['_RESTOREKEYVERSIONRESPONSE']._serialized_end=1610
+  _globals['_SETCRYPTOPERIODREQUEST']._serialized_start=1612
+  _globals['_SETCRYPTOPERIODREQUEST']._serialized_end=1684
+  _globals['_SETCRYPTOPERIODRESPONSE']._serialized_start=1686
+  _globals['_SETCRYPTOPERIODRESPONSE']._serialized_end=1743
+  _globals['_LISTSUCCESSORSREQUEST']._serialized_start=1745
+  _globals['_LISTSUCCESSORSREQUEST']._serialized_end=1784
+  _globals['_LISTSUCCESSORSRESPONSE']._serialized_start=1786
+  _globals['_LISTSUCCESSORSRESPONSE']._serialized_end=1827
+  _globals['_CREATEKEYREQUEST']._serialized_start=1830
+  _globals['_CREATEKEYREQUEST']._serialized_end=2019
+  _globals['_CREATEKEYRESPONSE']._serialized_start=2021
+  _globals['_CREATEKEYRESPONSE']._serialized_end=2072
+  _globals['_GETIMPORTKEYREQUEST']._serialized_start=2074
+  _globals['_GETIMPORTKEYREQUEST']._serialized_end=2095
+  _globals['_GETIMPORTKEYRESPONSE']._serialized_start=2097
+  _globals['_GETIMPORTKEYRESPONSE']._serialized_end=2133
+  _globals['_IMPORTKEYREQUEST']._serialized_start=2136
+  _globals['_IMPORTKEYREQUEST']._serialized_end=2361
+  _globals['_IMPORTKEYRESPONSE']._serialized_start=2363
+  _globals['_IMPORTKEYRESPONSE']._serialized_end=2414
+  _globals['_GETKEYREQUEST']._serialized_start=2416
+  _globals['_GETKEYREQUEST']._serialized_end=2445
+  _globals['_GETKEYRESPONSE']._serialized_start=2447
+  _globals['_GETKEYRESPONSE']._serialized_end=2495
+  _globals['_LISTKEYSREQUEST']._serialized_start=2497
+  _globals['_LISTKEYSREQUEST']._serialized_end=2530
+  _globals['_LISTKEYSRESPONSE']._serialized_start=2532
+  _globals['_LISTKEYSRESPONSE']._serialized_end=2583
+  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_start=2585
+  _globals['_SUSPENDKEYVERSIONREQUEST']._serialized_end=2661
+  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_start=2663
+  _globals['_SUSPENDKEYVERSIONRESPONSE']._serialized_end=2737
+  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_start=2740
+  _globals['_DESTROYKEYVERSIONREQUEST']._serialized_end=2873
+  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_start=2875
+  _globals['_DESTROYKEYVERSIONRESPONSE']._serialized_end=2949
+  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_start=2951
+  _globals['_RESUMEKEYVERSIONREQUEST']._serialized_end=3026
+  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_start=3028
+  _globals['_RESUMEKEYVERSIONRESPONSE']._serialized_end=3101
+  _globals['_KEYSERVICE']._serialized_start=3104
+  _globals['_KEYSERVICE']._serialized_end=4418
 # @@protoc_insertion_point(module_scope)

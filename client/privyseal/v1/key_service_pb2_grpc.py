@@ -72,10 +72,40 @@ class KeyServiceStub:
                 request_serializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionResponse.FromString,
                 _registered_method=True)
+        self.CreateKeyVersion = channel.unary_unary(
+                '/privyseal.v1.KeyService/CreateKeyVersion',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyVersionRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyVersionResponse.FromString,
+                _registered_method=True)
+        self.DeactivateKeyVersion = channel.unary_unary(
+                '/privyseal.v1.KeyService/DeactivateKeyVersion',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.DeactivateKeyVersionRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.DeactivateKeyVersionResponse.FromString,
+                _registered_method=True)
+        self.CompromiseKeyVersion = channel.unary_unary(
+                '/privyseal.v1.KeyService/CompromiseKeyVersion',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.CompromiseKeyVersionRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.CompromiseKeyVersionResponse.FromString,
+                _registered_method=True)
         self.DestroyKeyVersion = channel.unary_unary(
                 '/privyseal.v1.KeyService/DestroyKeyVersion',
                 request_serializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionResponse.FromString,
+                _registered_method=True)
+        self.RestoreKeyVersion = channel.unary_unary(
+                '/privyseal.v1.KeyService/RestoreKeyVersion',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.RestoreKeyVersionRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.RestoreKeyVersionResponse.FromString,
+                _registered_method=True)
+        self.SetCryptoperiod = channel.unary_unary(
+                '/privyseal.v1.KeyService/SetCryptoperiod',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.SetCryptoperiodRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.SetCryptoperiodResponse.FromString,
+                _registered_method=True)
+        self.ListSuccessors = channel.unary_unary(
+                '/privyseal.v1.KeyService/ListSuccessors',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsResponse.FromString,
                 _registered_method=True)
 
 
@@ -144,11 +174,63 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateKeyVersion(self, request, context):
+        """Makes a standby version: PRE_ACTIVATION, to be shipped in native builds ahead
+        of the next rotation, which then is a promotion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeactivateKeyVersion(self, request, context):
+        """Stops a version from signing for good.
+        Returns FAILED_PRECONDITION if it is the primary, or live native builds depend
+        on it, whom the message lists; force goes on all the same, with the consent of
+        others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompromiseKeyVersion(self, request, context):
+        """Notes that others may know a private key. Once this has returned, no signature
+        made with the version is released. It is for ever; see also
+        RotationService.StartRotation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DestroyKeyVersion(self, request, context):
-        """Destroys a version: its private key is erased from the keystore, for ever.
+        """Schedules the destruction of a version: its private key is erased, also in a
+        token, at its time, until when that can be undone.
         Needs the consent of others (ApprovalService) for the version's name.
-        Returns FAILED_PRECONDITION if the version is ACTIVE or DESTROYED, or consent
-        is missing.
+        Returns FAILED_PRECONDITION if the version is ACTIVE or DESTROYED, consent is
+        missing, or live native builds depend on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreKeyVersion(self, request, context):
+        """Undoes a scheduled destruction.
+        Returns FAILED_PRECONDITION if the version is not DESTROY_SCHEDULED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCryptoperiod(self, request, context):
+        """Sets for how long versions of a key may sign. Warnings go to the log before;
+        at the end a version that nothing needs is deactivated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuccessors(self, request, context):
+        """Lists the successor records of a key, oldest first: at each promotion the old
+        version signed for the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,10 +274,40 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     request_deserializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_key__service__pb2.ResumeKeyVersionResponse.SerializeToString,
             ),
+            'CreateKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateKeyVersion,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyVersionRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.CreateKeyVersionResponse.SerializeToString,
+            ),
+            'DeactivateKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeactivateKeyVersion,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.DeactivateKeyVersionRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.DeactivateKeyVersionResponse.SerializeToString,
+            ),
+            'CompromiseKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompromiseKeyVersion,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.CompromiseKeyVersionRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.CompromiseKeyVersionResponse.SerializeToString,
+            ),
             'DestroyKeyVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.DestroyKeyVersion,
                     request_deserializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionResponse.SerializeToString,
+            ),
+            'RestoreKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreKeyVersion,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.RestoreKeyVersionRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.RestoreKeyVersionResponse.SerializeToString,
+            ),
+            'SetCryptoperiod': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCryptoperiod,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.SetCryptoperiodRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.SetCryptoperiodResponse.SerializeToString,
+            ),
+            'ListSuccessors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuccessors,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +513,87 @@ class KeyService:
             _registered_method=True)
 
     @staticmethod
+    def CreateKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/CreateKeyVersion',
+            privyseal_dot_v1_dot_key__service__pb2.CreateKeyVersionRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.CreateKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeactivateKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/DeactivateKeyVersion',
+            privyseal_dot_v1_dot_key__service__pb2.DeactivateKeyVersionRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.DeactivateKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompromiseKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/CompromiseKeyVersion',
+            privyseal_dot_v1_dot_key__service__pb2.CompromiseKeyVersionRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.CompromiseKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DestroyKeyVersion(request,
             target,
             options=(),
@@ -417,6 +610,87 @@ class KeyService:
             '/privyseal.v1.KeyService/DestroyKeyVersion',
             privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionRequest.SerializeToString,
             privyseal_dot_v1_dot_key__service__pb2.DestroyKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/RestoreKeyVersion',
+            privyseal_dot_v1_dot_key__service__pb2.RestoreKeyVersionRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.RestoreKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCryptoperiod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/SetCryptoperiod',
+            privyseal_dot_v1_dot_key__service__pb2.SetCryptoperiodRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.SetCryptoperiodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuccessors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/ListSuccessors',
+            privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

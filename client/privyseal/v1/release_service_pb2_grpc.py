@@ -57,6 +57,11 @@ class ReleaseServiceStub:
                 request_serializer=privyseal_dot_v1_dot_release__service__pb2.SetNativeVersionsRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_release__service__pb2.SetNativeVersionsResponse.FromString,
                 _registered_method=True)
+        self.WithdrawRelease = channel.unary_unary(
+                '/privyseal.v1.ReleaseService/WithdrawRelease',
+                request_serializer=privyseal_dot_v1_dot_release__service__pb2.WithdrawReleaseRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_release__service__pb2.WithdrawReleaseResponse.FromString,
+                _registered_method=True)
         self.CreateChannel = channel.unary_unary(
                 '/privyseal.v1.ReleaseService/CreateChannel',
                 request_serializer=privyseal_dot_v1_dot_release__service__pb2.CreateChannelRequest.SerializeToString,
@@ -121,6 +126,14 @@ class ReleaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WithdrawRelease(self, request, context):
+        """Withdraws a release for ever: devices are not given it any more, whatever
+        channel points at it. Returns FAILED_PRECONDITION if it was before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateChannel(self, request, context):
         """Creates a channel. Returns ALREADY_EXISTS if the name is taken.
         """
@@ -178,6 +191,11 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
                     servicer.SetNativeVersions,
                     request_deserializer=privyseal_dot_v1_dot_release__service__pb2.SetNativeVersionsRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_release__service__pb2.SetNativeVersionsResponse.SerializeToString,
+            ),
+            'WithdrawRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawRelease,
+                    request_deserializer=privyseal_dot_v1_dot_release__service__pb2.WithdrawReleaseRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_release__service__pb2.WithdrawReleaseResponse.SerializeToString,
             ),
             'CreateChannel': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateChannel,
@@ -316,6 +334,33 @@ class ReleaseService:
             '/privyseal.v1.ReleaseService/SetNativeVersions',
             privyseal_dot_v1_dot_release__service__pb2.SetNativeVersionsRequest.SerializeToString,
             privyseal_dot_v1_dot_release__service__pb2.SetNativeVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.ReleaseService/WithdrawRelease',
+            privyseal_dot_v1_dot_release__service__pb2.WithdrawReleaseRequest.SerializeToString,
+            privyseal_dot_v1_dot_release__service__pb2.WithdrawReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -247,7 +247,7 @@ class Signature(_message.Message):
     public_key_sha256: _builtins.bytes
     """SHA-256 of the public key's SubjectPublicKeyInfo DER, 32 bytes."""
     reason: _builtins.str
-    """Why this version signed, in words: "primary"."""
+    """Why this version signed, in words: "primary", or for which native builds."""
     def __init__(
         self,
         *,

@@ -151,10 +151,7 @@ def verify_receipt(
         raise VerificationError("receipt lacks a field or has one of a wrong form") from error
     if not signatures or signatures[0].scheme != "statement-v1":
         raise VerificationError("receipt does not begin with the statement's signature")
-    carried = load_public_key(signatures[0].public_key)
-    if statement_key is not None and public_key_sha256(carried) != public_key_sha256(statement_key):
-        raise VerificationError("receipt was made with another statement key than the one given")
-    payload = open_envelope(sealed, carried)
+    payload = open_envelope(sealed, _statement_key(signatures, statement_key))
     statement = Statement.parse(payload)
     checkpoint = open_checkpoint(note, log)
     if statement.log_origin != checkpoint.origin:
@@ -173,6 +170,17 @@ def verify_receipt(
     for signature in signatures:
         _verify_scheme(signature, statement, payload)
     return Receipt(statement, signatures, act, index, checkpoint)
+
+
+def _statement_key(signatures: tuple[SchemeSignature, ...], given: PublicKey | None) -> PublicKey:
+    """Return the key to open the envelope with: the one given, if a version that has it signed."""
+    if given is None:
+        return load_public_key(signatures[0].public_key)
+    # In a rotation of that key several versions sign.
+    own = [s.public_key for s in signatures if s.scheme == "statement-v1"]
+    if public_key_sha256(given) not in [hashlib.sha256(key).digest() for key in own]:
+        raise VerificationError("receipt was made with another statement key than the one given")
+    return given
 
 
 def _signatures(value: dict[str, Any]) -> tuple[SchemeSignature, ...]:

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from privyseald.gateway import capawesome, ionic
 from privyseald.gateway.artifacts import Bundles, Cache
+from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.fetch import ArtifactError, Fetcher, Sources
 from privyseald.gateway.follow import Follower
 from privyseald.gateway.manifests import ManifestFiles
@@ -41,6 +42,7 @@ def create_gateway(
     *,
     verifier: NoteVerifier,
     kept: LastCheckpoint,
+    counter: CheckInCounter,
     public_url: str,
     cache: Cache,
     sources: Sources,
@@ -51,11 +53,12 @@ def create_gateway(
         store: Where receipts and the log are read.
         verifier: The log's key: all that the gateway trusts.
         kept: The log's last checkpoint, outside the database.
+        counter: Counts the devices' requests.
         public_url: How devices reach it, without a slash at the end.
         cache: Where verified artifacts are kept.
         sources: Where artifacts may come from; their folder is served under /artifacts/.
     """
-    resolver = Resolver(store, verifier, Follower(store, verifier, kept))
+    resolver = Resolver(store, verifier, Follower(store, verifier, kept), counter)
     fetcher = Fetcher(sources)
     readers: dict[str, ionic.Source] = {
         "zip": Bundles(cache, fetcher),

@@ -29,7 +29,10 @@ async def latest(resolver: Resolver, request: Request) -> Response:
     served = await resolver.channel(app, channel, device)
     if served is None or not served.compatible or served.release.type != "zip":
         return JSONResponse({"message": "no update"}, status_code=404)
-    signatures = [s for s in served.receipt.signatures if s.scheme == SCHEME]
+    signature = served.signature(SCHEME)
+    if signature is None and served.build is not None:
+        # Its binary would refuse what there is.
+        return JSONResponse({"message": "no update"}, status_code=404)
     return JSONResponse(
         {
             "artifactType": "zip",
@@ -37,7 +40,7 @@ async def latest(resolver: Resolver, request: Request) -> Response:
             "channelName": channel,
             "checksum": served.receipt.statement.bundle_sha256.hex(),
             "customProperties": {},
-            "signature": base64.b64encode(signatures[0].signature).decode() if signatures else None,
+            "signature": base64.b64encode(signature.signature).decode() if signature else None,
             "url": served.release.url,
         }
     )

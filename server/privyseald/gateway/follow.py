@@ -22,7 +22,9 @@ from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model import merkle
+from privyseald.model.field import NativeBuild, matching
 from privyseald.model.fields import parts
+from privyseald.model.native import NativeVersion
 from privyseald.ports import LastCheckpoint, Store, View
 
 _PAGE = 2000
@@ -38,6 +40,7 @@ class Registered:
     url: str
     type: str
     ranges: tuple[NativeRange, ...] = ()
+    withdrawn: bool = False
 
     @property
     def name(self) -> str:
@@ -53,10 +56,12 @@ class Followed:
         channels: What each channel points at: the name of a release, empty before the first
             deployment.
         releases: The releases, by name.
+        builds: The native builds of each app, by their names.
     """
 
     channels: dict[str, str] = field(default_factory=dict)
     releases: dict[str, Registered] = field(default_factory=dict)
+    builds: dict[str, dict[str, NativeBuild]] = field(default_factory=dict)
 
     def apply(self, leaf: bytes) -> None:
         """Take one more leaf into account. Raises VerificationError if it is malformed."""
@@ -74,6 +79,11 @@ class Followed:
         prefix = f"apps/{app}/channels/"
         return sorted(n.removeprefix(prefix) for n in self.channels if n.startswith(prefix))
 
+    def build(self, app: str, device: NativeVersion) -> NativeBuild | None:
+        """Return the build that a device runs, if it is registered."""
+        found = self.builds.get(app, {}).values()
+        return matching(found, device.platform, device.name, device.code)
+
     def _create_channel(self, act: dict[str, Any]) -> None:
         self.channels[act["channel"]] = ""
 
@@ -88,6 +98,29 @@ class Followed:
         made = Registered(app, int(counter), act["url"], act["type"])
         self.releases[made.name] = made
 
+    def _withdraw(self, act: dict[str, Any]) -> None:
+        name = act["release"]
+        self.releases[name] = replace(self.releases[name], withdrawn=True)
+
+    def _register_build(self, act: dict[str, Any]) -> None:
+        app, build_id = parts(act["nativeBuild"], "nativeBuild", "apps", "nativeBuilds")
+        made = NativeBuild(
+            app=app,
+            id=build_id,
+            platform=act["platform"],
+            version_name=act["versionName"],
+            version_code=act["versionCode"],
+            plugin=act["plugin"],
+            trusts=tuple(bytes.fromhex(digest) for digest in act["trusts"]),
+            registered_at=act["time"],
+        )
+        self.builds.setdefault(app, {})[made.name] = made
+
+    def _end_build(self, act: dict[str, Any]) -> None:
+        name = act["nativeBuild"]
+        builds = self.builds[name.split("/")[1]]
+        builds[name] = replace(builds[name], ended_at=act["time"])
+
     def _narrow(self, act: dict[str, Any]) -> None:
         ranges = tuple(NativeRange(**r) for r in act["ranges"])
         self.releases[act["release"]] = replace(self.releases[act["release"]], ranges=ranges)
@@ -101,6 +134,9 @@ _APPLY: dict[bytes, Callable[[Followed, dict[str, Any]], None]] = {
     b"deploy": Followed._deploy,  # noqa: SLF001 - as above
     b"release.register": Followed._register,  # noqa: SLF001 - as above
     b"release.native-versions": Followed._narrow,  # noqa: SLF001 - as above
+    b"release.withdraw": Followed._withdraw,  # noqa: SLF001 - as above
+    b"native.register": Followed._register_build,  # noqa: SLF001 - as above
+    b"native.end": Followed._end_build,  # noqa: SLF001 - as above
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.note import NoteVerifier
-from privyseal.verify.receipt import Receipt, verify_receipt
+from privyseal.verify.receipt import Receipt, SchemeSignature, verify_receipt
 
+from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.follow import Followed, Follower, Registered
+from privyseald.model.field import NativeBuild
 from privyseald.model.native import NativeVersion, admits
 from privyseald.ports import Store
 
@@ -22,6 +25,19 @@ class Served:
     release: Registered
     receipt: Receipt
     compatible: bool
+    build: NativeBuild | None = None
+
+    def signature(self, scheme: str) -> SchemeSignature | None:
+        """Return the signature of a scheme that the device's binary verifies.
+
+        Of a binary that nobody registered, the first: the primary's when it was signed. None
+        if there is none.
+        """
+        found = [s for s in self.receipt.signatures if s.scheme == scheme]
+        if self.build is not None and self.build.trusts:
+            trusts = set(self.build.trusts)
+            found = [s for s in found if hashlib.sha256(s.public_key).digest() in trusts]
+        return found[0] if found else None
 
     @property
     def snapshot(self) -> str:
@@ -36,9 +52,13 @@ class Resolver:
         store: Where receipts are.
         verifier: The log's key.
         follower: Knows what the log says is deployed.
+        counter: Counts the devices' requests.
     """
 
-    def __init__(self, store: Store, verifier: NoteVerifier, follower: Follower) -> None:
+    def __init__(
+        self, store: Store, verifier: NoteVerifier, follower: Follower, counter: CheckInCounter
+    ) -> None:
+        self._counter = counter
         self._store = store
         self._verifier = verifier
         self._follower = follower
@@ -56,7 +76,14 @@ class Resolver:
         """
         state = await self._follower.state()
         name = state.channels.get(f"apps/{app}/channels/{channel}")
-        return await self._served(state, name, device) if name else None
+        if name is None:
+            return None
+        build = state.build(app, device)
+        self._counter.note(app, build, device)
+        if not name or (name in state.releases and state.releases[name].withdrawn):
+            return None
+        served = await self._served(state, name, device)
+        return replace(served, build=build)
 
     async def snapshot(self, app: str, snapshot: str) -> Served | None:
         """Return the release a snapshot id names, or None. Raises VerificationError."""
@@ -64,7 +91,7 @@ class Resolver:
         if not (counter.isascii() and counter.isdigit() and len(counter) <= 15):
             return None
         state, name = await self._follower.state(), f"apps/{app}/releases/{int(counter)}"
-        if name not in state.releases:
+        if name not in state.releases or state.releases[name].withdrawn:
             return None
         served = await self._served(state, name, NativeVersion("", ""))
         return served if served.snapshot == snapshot else None

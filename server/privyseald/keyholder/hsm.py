@@ -230,6 +230,30 @@ class HsmKeystore:
             self._opened[at] = loaded
         return self._opened[at]
 
+    def destroy(self, key: WrappedKey) -> None:
+        """Destroy a key's objects in the token; see `TokenKeystore`."""
+        uri = TokenUri.parse(self._sealer.unseal(key, TOKEN).decode())
+        self._opened.pop((key.identity, key.blob), None)
+        # A session need not show what others did since it began.
+        with token_errors():
+            pkcs11.lib(self._settings.module).reinitialize()
+        self._opened.clear()
+        self.connect()
+        try:
+            private, public = self._find(uri, key.identity.algorithm)
+        except KeyUnusableError:
+            return
+        if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
+            return
+        with token_errors():
+            session = self._require()
+            object_id = bytes(private[Attribute.ID])
+            private.destroy()
+            for found in session.get_objects(
+                {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.ID: object_id}
+            ):
+                found.destroy()
+
     def _adopt(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
         private, public = self._find(uri, identity.algorithm)
         protection = _assert_attributes(private, uri, generated=generated)

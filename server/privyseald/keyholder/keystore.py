@@ -195,6 +195,10 @@ class SoftwareKeystore:
         public = spki_der(private.public_key())
         return GeneratedKey(wrapped, public, {"backend": "software", "origin": "imported"})
 
+    def forget(self, key: WrappedKey) -> None:
+        """Let go of an opened key."""
+        self._opened.pop((key.identity, key.blob), None)
+
     def open(self, key: WrappedKey) -> LoadedKey:
         """Return the private key, from memory if it was opened before.
 

@@ -92,6 +92,10 @@ class TokenKeystore(Protocol):
         """Return a key."""
         ...
 
+    def destroy(self, key: WrappedKey) -> None:
+        """Destroy a key in the token; one that is gone is destroyed."""
+        ...
+
 
 @dataclass
 class Keystores:
@@ -123,6 +127,13 @@ class Keystores:
         if key.blob[:1] != TOKEN:
             return self.software.open(key)
         return self.token().open(key)
+
+    def destroy(self, key: WrappedKey) -> None:
+        """Forget an opened key, and destroy one in the token."""
+        if key.blob[:1] != TOKEN:
+            self.software.forget(key)
+            return
+        self.token().destroy(key)
 
     def token(self) -> TokenKeystore:
         """Return the token's keystore. Raises KeyUnusableError, HsmDownError."""

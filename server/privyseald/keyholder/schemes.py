@@ -41,6 +41,8 @@ def _statement(signer: Signer, _: Statement, payload: bytes) -> bytes:
 
 #: Scheme -> what signs a release with a key of it, besides the statement's own key.
 SIGN: dict[Scheme, Sign] = {
+    # Another version of the statement's key, for who trusts no newer one.
+    Scheme.STATEMENT_V1: _statement,
     Scheme.CAPAWESOME_V1: _capawesome,
     Scheme.CAPGO_V2: _capgo,
     Scheme.CODEPUSH_V1: _codepush,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 from collections.abc import Sequence
@@ -177,6 +178,30 @@ class KeyholderPool:
         request = pb.Request(sign_release=call)
         signed = (await self._call(request, token=token)).signed_release
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
+
+    async def sign_successor(
+        self, old: WrappedKey, new_version: int, new_public_key: bytes, at: int
+    ) -> bytes:
+        """Sign a successor record; see `Keyholder`."""
+        call = pb.SignSuccessor(
+            key=wire.key_to_wire(old),
+            new_version=new_version,
+            new_public_key=new_public_key,
+            time=at,
+        )
+        made = await self._call(pb.Request(sign_successor=call), token=old.in_token)
+        return made.signed_successor.signature
+
+    async def destroy(self, key: WrappedKey) -> None:
+        """Destroy a key; see `Keyholder`. Every process forgets it."""
+        call = pb.DestroyKey(key=wire.key_to_wire(key))
+        if key.in_token:
+            await self._call(pb.Request(destroy_key=call), token=True)
+        for link in list(self._links):
+            request = pb.Request(id=next(self._ids), destroy_key=call)
+            # One that dies of it has forgotten, too.
+            with contextlib.suppress(Unavailable):
+                await link.send(request)
 
     @property
     def serving(self) -> bool:

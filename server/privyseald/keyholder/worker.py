@@ -20,8 +20,10 @@ from dataclasses import replace
 from privyseal.verify.backup import note_text
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, import_key_text, unseal
+from privyseal.verify.keys import load_public_key
 from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import PAYLOAD_TYPE, pae
+from privyseal.verify.successor import Successor, signing_input
 
 from privyseald.keyholder import schemes, wire
 from privyseald.keyholder.confine import confine
@@ -30,7 +32,14 @@ from privyseald.keyholder.keystore import KeyUnusableError, Signer, SoftwareKeys
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.fields import MAX_BUNDLE
-from privyseald.model.schemes import ALGORITHMS, Algorithm, GeneratedKey, KeyIdentity, Scheme
+from privyseald.model.schemes import (
+    ALGORITHMS,
+    Algorithm,
+    GeneratedKey,
+    KeyIdentity,
+    Scheme,
+    WrappedKey,
+)
 
 LOG_APP = "_log"
 """The app that the log's own key belongs to; the underscore keeps callers from creating it."""
@@ -59,6 +68,8 @@ class Worker:
             "import_key": self._import,
             "sign_import_key": self._import_key,
             "sign_backup": self._backup,
+            "sign_successor": self._successor,
+            "destroy_key": self._destroy,
         }
 
     def answer(self, request: pb.Request) -> pb.Response:
@@ -135,6 +146,35 @@ class Worker:
         )
         return pb.Response(signed_backup=signed)
 
+    def _successor(self, request: pb.Request) -> pb.Response:
+        call = request.sign_successor
+        key = wire.key_from_wire(call.key)
+        identity = key.identity
+        if identity.app == LOG_APP or call.new_version <= identity.version:
+            raise RefusedError("a successor is a later version of the same key")
+        try:
+            load_public_key(call.new_public_key)
+        except VerificationError:
+            raise RefusedError("the new public key is malformed") from None
+        record = Successor(
+            app=identity.app,
+            key=identity.key,
+            old=identity.version,
+            new=call.new_version,
+            old_sha256=identity.public_key_sha256,
+            new_public_key=call.new_public_key,
+            at=call.time,
+        )
+        signature = self._keystore.open(key).sign(signing_input(record))
+        return pb.Response(signed_successor=pb.SignedSuccessor(signature=signature))
+
+    def _destroy(self, request: pb.Request) -> pb.Response:
+        key = wire.key_from_wire(request.destroy_key.key)
+        if key.identity.app == LOG_APP:
+            raise RefusedError("the log's key is not destroyed")
+        self._keystore.destroy(key)
+        return pb.Response(destroyed_key=pb.DestroyedKey())
+
     def _log_signer(self, message: pb.WrappedKey, origin: str) -> Signer:
         key = wire.key_from_wire(message)
         self._require(key.identity, Scheme.STATEMENT_V1, LOG_APP)
@@ -168,6 +208,8 @@ class Worker:
             if scheme not in schemes.SIGN:
                 raise RefusedError(f"key is for {scheme}, which signs no bundle")
             self._require(key.identity, scheme, statement.app)
+            if scheme is Scheme.STATEMENT_V1 and not _another(key, statement_key):
+                raise RefusedError("a statement is signed by versions of its own key, once each")
             loaded = self._keystore.open(key)
             signed.scheme_signatures.append(schemes.SIGN[scheme](loaded, statement, payload))
         return pb.Response(signed_release=signed)
@@ -189,6 +231,12 @@ class Worker:
             raise RefusedError("key belongs to another app")
         if identity.algorithm not in ALGORITHMS[scheme]:
             raise RefusedError("scheme cannot use this algorithm")
+
+
+def _another(key: WrappedKey, than: WrappedKey) -> bool:
+    """Say whether it is another version of the same key."""
+    mine, theirs = key.identity, than.identity
+    return mine.key == theirs.key and mine.version != theirs.version
 
 
 def _made(key: GeneratedKey) -> pb.Response:

@@ -56,6 +56,19 @@ def channel_id(value: str, field: str = "channel_id") -> str:
     return _match(_CHANNEL, field, value, "must be 1 to 100 letters, digits, '.', '_' or '-'")
 
 
+def build_id(value: str) -> str:
+    """Return a valid id of a native build."""
+    why = "must be 1 to 100 letters, digits, '.', '_' or '-'"
+    return _match(_CHANNEL, "native_build_id", value, why)
+
+
+def native_version(value: str, field: str) -> str:
+    """Return a version name of a store binary."""
+    if len(value) > 32:
+        raise InvalidArgument(field, "must be at most 32 characters")
+    return _match(_NATIVE, field, value, "must be a version such as 1.2.3")
+
+
 def version(value: str) -> str:
     """Return a valid release version."""
     return _match(

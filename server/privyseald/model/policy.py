@@ -37,10 +37,12 @@ class Action(StrEnum):
     KEY_DESTROY = "key.destroy"
     KEY_IMPORT = "key.import"
     KEY_FORCE_RETIRE = "key.force-retire"
+    NATIVE_MANAGE = "native.manage"
     BACKUP_EXPORT = "backup.export"
     RELEASE_SIGN = "release.sign"
     RELEASE_MANAGE = "release.manage"
     RELEASE_DEPLOY = "release.deploy"
+    RELEASE_WITHDRAW = "release.withdraw"
     RELEASE_READ = "release.read"
     LOG_READ = "log.read"
     POLICY_MANAGE = "policy.manage"
@@ -68,6 +70,8 @@ PERMISSIONS: dict[Role, frozenset[Action]] = {
             Action.KEY_DESTROY,
             Action.KEY_IMPORT,
             Action.KEY_FORCE_RETIRE,
+            Action.NATIVE_MANAGE,
+            Action.RELEASE_WITHDRAW,
             Action.BACKUP_EXPORT,
             Action.POLICY_MANAGE,
             Action.POLICY_READ,
@@ -77,7 +81,14 @@ PERMISSIONS: dict[Role, frozenset[Action]] = {
     ),
     Role.SIGNER: frozenset({Action.RELEASE_SIGN, *_READ}),
     Role.RELEASER: frozenset(
-        {Action.RELEASE_MANAGE, Action.RELEASE_DEPLOY, Action.APPROVAL_REQUEST, *_READ}
+        {
+            Action.RELEASE_MANAGE,
+            Action.RELEASE_DEPLOY,
+            Action.RELEASE_WITHDRAW,
+            Action.NATIVE_MANAGE,
+            Action.APPROVAL_REQUEST,
+            *_READ,
+        }
     ),
     Role.AUDITOR: frozenset({Action.LOG_READ, Action.POLICY_READ, *_READ}),
     Role.APPROVER: frozenset({Action.APPROVAL_GIVE, *_READ}),

@@ -172,7 +172,9 @@ def start(
         FailedPrecondition: If another is under way, or a version is not fit for it.
     """
     busy = next((r for r in others if r.open), None)
-    if busy is not None:
+    # An emergency overtakes a planned rotation, and nothing else.
+    planned = busy is not None and busy.kind is RotationKind.PLANNED
+    if busy is not None and not (planned and kind is RotationKind.EMERGENCY):
         raise FailedPrecondition(
             f"{busy.name} is under way; finish or abort it first", reason="ROTATION_UNDER_WAY"
         )

@@ -107,6 +107,10 @@ def time(seconds: int) -> Timestamp:
     return Timestamp(seconds=seconds)
 
 
+def _maybe(seconds: int) -> Timestamp | None:
+    return time(seconds) if seconds else None
+
+
 def app(record: AppRecord) -> app_pb.App:
     """Return an app."""
     return app_pb.App(
@@ -126,6 +130,10 @@ def key_version(record: KeyVersionRecord) -> key_pb.KeyVersion:
         public_key_sha256=record.public_key_sha256,
         create_time=time(record.created_at),
         protection=record.protection,
+        activate_time=_maybe(record.activated_at),
+        expire_time=_maybe(record.expires_at),
+        destroy_time=_maybe(record.destroy_at),
+        compromise_time=_maybe(record.compromised_at),
     )
 
 
@@ -137,6 +145,7 @@ def key(record: KeyRecord) -> key_pb.Key:
         primary=f"{record.name}/versions/{record.primary}",
         versions=[key_version(v) for v in record.versions],
         create_time=time(record.created_at),
+        cryptoperiod_days=record.cryptoperiod_days,
     )
 
 
@@ -155,6 +164,7 @@ def release(record: ReleaseRecord) -> release_pb.Release:
         commit_ref=record.commit_ref,
         commit_message=record.commit_message,
         create_time=time(record.created_at),
+        withdraw_time=_maybe(record.withdrawn_at),
     )
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from google.protobuf.message import Message
 from privyseal.v1 import key_service_pb2 as key_pb
 from privyseal.v1 import key_service_pb2_grpc as key_grpc
 
 from privyseald.model import fields
 from privyseald.model.errors import InvalidArgument
+from privyseald.model.lifecycle import DEFAULT_DESTROY_DELAY
 from privyseald.model.policy import Caller
 from privyseald.model.schemes import KeyIdentity, KeyPlace
+from privyseald.ports import Request
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.keys import Keys
+from privyseald.services.versions import VersionName, Versions
 
 
 class KeyServicer(key_grpc.KeyServiceServicer):
     """privyseal.v1.KeyService."""
 
-    def __init__(self, gate: Gate, keys: Keys, import_note: str) -> None:
-        self.gate, self._keys = gate, keys
+    def __init__(self, gate: Gate, keys: Keys, versions: Versions, import_note: str) -> None:
+        self.gate, self._keys, self._versions = gate, keys, versions
         self._import_note = import_note
 
     @call
@@ -87,53 +93,128 @@ class KeyServicer(key_grpc.KeyServiceServicer):
         return key_pb.ListKeysResponse(keys=[convert.key(k) for k in found])
 
     @call
+    async def CreateKeyVersion(
+        self, request: key_pb.CreateKeyVersionRequest, caller: Caller
+    ) -> key_pb.CreateKeyVersionResponse:
+        """Make a standby version."""
+        app, key = fields.parts(request.parent, "parent", "apps", "keys")
+        message = key_pb.CreateKeyVersionResponse
+        answer = await self._versions.create(
+            caller,
+            _version_answer(caller, request, message),
+            app=app,
+            key_id=key,
+            algorithm=convert.algorithm(request.algorithm),
+            place=KeyPlace(token=request.in_token),
+        )
+        return message.FromString(answer)
+
+    @call
     async def SuspendKeyVersion(
         self, request: key_pb.SuspendKeyVersionRequest, caller: Caller
     ) -> key_pb.SuspendKeyVersionResponse:
         """Suspend a version."""
-        answer = await self._change(caller, request, key_pb.SuspendKeyVersionResponse, suspend=True)
-        return key_pb.SuspendKeyVersionResponse.FromString(answer)
+        message = key_pb.SuspendKeyVersionResponse
+        made, name = _version_answer(caller, request, message), _version(request.name)
+        return message.FromString(
+            await self._versions.suspend(caller, made, name, reason=request.reason)
+        )
 
     @call
     async def ResumeKeyVersion(
         self, request: key_pb.ResumeKeyVersionRequest, caller: Caller
     ) -> key_pb.ResumeKeyVersionResponse:
         """Resume a version."""
-        answer = await self._change(caller, request, key_pb.ResumeKeyVersionResponse, suspend=False)
-        return key_pb.ResumeKeyVersionResponse.FromString(answer)
+        message = key_pb.ResumeKeyVersionResponse
+        made, name = _version_answer(caller, request, message), _version(request.name)
+        return message.FromString(
+            await self._versions.resume(caller, made, name, reason=request.reason)
+        )
+
+    @call
+    async def DeactivateKeyVersion(
+        self, request: key_pb.DeactivateKeyVersionRequest, caller: Caller
+    ) -> key_pb.DeactivateKeyVersionResponse:
+        """Stop a version for good."""
+        message = key_pb.DeactivateKeyVersionResponse
+        answer = await self._versions.deactivate(
+            caller,
+            _version_answer(caller, request, message),
+            _version(request.name),
+            reason=request.reason,
+            force=request.force,
+        )
+        return message.FromString(answer)
+
+    @call
+    async def CompromiseKeyVersion(
+        self, request: key_pb.CompromiseKeyVersionRequest, caller: Caller
+    ) -> key_pb.CompromiseKeyVersionResponse:
+        """Note that others may know a private key."""
+        message = key_pb.CompromiseKeyVersionResponse
+        answer = await self._versions.compromise(
+            caller,
+            _version_answer(caller, request, message),
+            _version(request.name),
+            since=request.compromise_time.seconds,
+            evidence=request.evidence,
+        )
+        return message.FromString(answer)
 
     @call
     async def DestroyKeyVersion(
         self, request: key_pb.DestroyKeyVersionRequest, caller: Caller
     ) -> key_pb.DestroyKeyVersionResponse:
-        """Destroy a version."""
+        """Schedule the destruction of a version."""
         message = key_pb.DestroyKeyVersionResponse
-        app, key, number = fields.parts(request.name, "name", "apps", "keys", "versions")
-        answer = await self._keys.destroy(
+        given = request.HasField("delay")
+        answer = await self._versions.destroy(
             caller,
-            idempotent(caller, request, lambda v: message(key_version=convert.key_version(v))),
-            app=app,
-            key_id=key,
-            number=fields.number(number, "name"),
+            _version_answer(caller, request, message),
+            _version(request.name),
             reason=request.reason,
+            delay=request.delay.seconds if given else DEFAULT_DESTROY_DELAY,
+            force=request.force,
         )
         return message.FromString(answer)
 
-    async def _change(
-        self,
-        caller: Caller,
-        request: key_pb.SuspendKeyVersionRequest | key_pb.ResumeKeyVersionRequest,
-        response: type[key_pb.SuspendKeyVersionResponse | key_pb.ResumeKeyVersionResponse],
-        *,
-        suspend: bool,
-    ) -> bytes:
-        app, key, number = fields.parts(request.name, "name", "apps", "keys", "versions")
-        return await self._keys.change_state(
-            caller,
-            idempotent(caller, request, lambda v: response(key_version=convert.key_version(v))),
-            app=app,
-            key_id=key,
-            number=fields.number(number, "name"),
-            reason=request.reason,
-            suspend=suspend,
+    @call
+    async def RestoreKeyVersion(
+        self, request: key_pb.RestoreKeyVersionRequest, caller: Caller
+    ) -> key_pb.RestoreKeyVersionResponse:
+        """Undo a scheduled destruction."""
+        message = key_pb.RestoreKeyVersionResponse
+        made, name = _version_answer(caller, request, message), _version(request.name)
+        return message.FromString(
+            await self._versions.restore(caller, made, name, reason=request.reason)
         )
+
+    @call
+    async def SetCryptoperiod(
+        self, request: key_pb.SetCryptoperiodRequest, caller: Caller
+    ) -> key_pb.SetCryptoperiodResponse:
+        """Set for how long versions may sign."""
+        app, key = fields.parts(request.name, "name", "apps", "keys")
+        message = key_pb.SetCryptoperiodResponse
+        made = idempotent(caller, request, lambda k: message(key=convert.key(k)))
+        return message.FromString(
+            await self._versions.set_cryptoperiod(caller, made, app, key, request.days)
+        )
+
+    @call
+    async def ListSuccessors(
+        self, request: key_pb.ListSuccessorsRequest, caller: Caller
+    ) -> key_pb.ListSuccessorsResponse:
+        """List successor records."""
+        app, key = fields.parts(request.parent, "parent", "apps", "keys")
+        found = await self._versions.successors(caller, app, key)
+        return key_pb.ListSuccessorsResponse(records=[s.record for s in found])
+
+
+def _version(name: str) -> VersionName:
+    app, key, number = fields.parts(name, "name", "apps", "keys", "versions")
+    return app, key, fields.number(number, "name")
+
+
+def _version_answer(caller: Caller, request: Message, message: Callable[..., Message]) -> Request:
+    return idempotent(caller, request, lambda v: message(key_version=convert.key_version(v)))

@@ -65,6 +65,22 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
         )
 
     @call
+    async def WithdrawRelease(
+        self, request: release_pb.WithdrawReleaseRequest, caller: Caller
+    ) -> release_pb.WithdrawReleaseResponse:
+        """Withdraw a release."""
+        app, number = fields.parts(request.name, "name", "apps", "releases")
+        message = release_pb.WithdrawReleaseResponse
+        answer = await self._releases.withdraw(
+            caller,
+            idempotent(caller, request, lambda r: message(release=convert.release(r))),
+            app=app,
+            counter=fields.number(number, "name"),
+            reason=request.reason,
+        )
+        return message.FromString(answer)
+
+    @call
     async def SetNativeVersions(
         self, request: release_pb.SetNativeVersionsRequest, caller: Caller
     ) -> release_pb.SetNativeVersionsResponse:

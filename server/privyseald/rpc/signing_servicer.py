@@ -102,7 +102,7 @@ def _signed(signed: SignedRelease) -> signing_pb.SignReleaseResponse:
                 algorithm=convert.algorithm_to_wire(s.algorithm),
                 signature=s.signature,
                 public_key_sha256=hashlib.sha256(s.public_key).digest(),
-                reason="primary",
+                reason=signed.reasons.get(s.key_version, "primary"),
             )
             for s in signed.signatures
         ],

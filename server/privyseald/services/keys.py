@@ -181,87 +181,6 @@ class Keys:
         found: list[KeyRecord] = await self._store.read(query)
         return found
 
-    async def change_state(
-        self,
-        caller: Caller,
-        request: Request,
-        *,
-        app: str,
-        key_id: str,
-        number: int,
-        reason: str,
-        suspend: bool,
-    ) -> bytes:
-        """Suspend an active version, or resume a suspended one."""
-        fields.text(reason, "reason", 500, least=1)
-        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
-        have, become = KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED
-        if not suspend:
-            have, become = become, have
-
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            permit.confirm(tx)
-            version = _require_version(tx, app, key_id, number)
-            if version.state is not have:
-                raise FailedPrecondition(
-                    f"{version.name} is {version.state}, it must be {have} for this",
-                    reason="KEY_VERSION_STATE",
-                )
-            tx.keys.set_state(version, become)
-            tx.record(
-                {
-                    "act": "key.suspend" if suspend else "key.resume",
-                    "principal": caller.principal,
-                    "keyVersion": version.name,
-                    "reason": reason,
-                }
-            )
-            return lambda _: replace(version, state=become)
-
-        return await self._store.commit(act, request)
-
-    async def destroy(
-        self,
-        caller: Caller,
-        request: Request,
-        *,
-        app: str,
-        key_id: str,
-        number: int,
-        reason: str,
-    ) -> bytes:
-        """Erase a version's private key for ever; it must not be active."""
-        fields.text(reason, "reason", 500, least=1)
-        name = f"apps/{app}/keys/{key_id}/versions/{number}"
-
-        def destroyable(view: View) -> KeyVersionRecord:
-            version = _require_version(view, app, key_id, number)
-            if version.state in {KeyVersionState.ACTIVE, KeyVersionState.DESTROYED}:
-                raise FailedPrecondition(
-                    f"{version.name} is {version.state}; suspend it first, and see that nothing "
-                    "needs it",
-                    reason="KEY_VERSION_STATE",
-                )
-            return version
-
-        permit = await self._permit(caller, Action.KEY_DESTROY, app, name, destroyable)
-
-        def act(tx: Transaction) -> Callable[[Sealed], object]:
-            permit.confirm(tx)
-            version = destroyable(tx)
-            tx.keys.set_state(version, KeyVersionState.DESTROYED)
-            tx.record(
-                {
-                    "act": "key.destroy",
-                    "principal": caller.principal,
-                    "keyVersion": version.name,
-                    "reason": reason,
-                }
-            )
-            return lambda _: replace(version, state=KeyVersionState.DESTROYED, blob=b"")
-
-        return await self._store.commit(act, request)
-
     async def _permit(
         self,
         caller: Caller,
@@ -328,14 +247,6 @@ def require_app(view: View, app: str) -> AppRecord:
             f"there is no app apps/{app}; `privyseal app list` shows them", reason="APP_NOT_FOUND"
         )
     return found
-
-
-def _require_version(tx: View, app: str, key_id: str, number: int) -> KeyVersionRecord:
-    key = tx.keys.get(app, key_id)
-    version = key.version(number) if key else None
-    if version is None:
-        raise NotFound("there is no such key version", reason="KEY_VERSION_NOT_FOUND")
-    return version
 
 
 def _add_key(tx: Transaction, caller: Caller, key: KeyRecord, *, act: str = "key.create") -> None:

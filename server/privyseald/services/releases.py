@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from privyseal.verify.canonical import Json
@@ -37,13 +37,30 @@ class Artifact:
 
 
 class Releases:
-    """Releases, channels and deployments."""
+    """Releases, channels and deployments.
 
-    def __init__(self, store: Store, access: Access, clock: Clock, log: NoteVerifier) -> None:
+    Args:
+        store: The store.
+        access: Authorisation.
+        clock: Tells the time.
+        log: The log's public key.
+        cover: Has deployed releases of an app signed for the builds it has now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        clock: Clock,
+        log: NoteVerifier,
+        *,
+        cover: Callable[[str, str], Awaitable[object]],
+    ) -> None:
         self._store = store
         self._access = access
         self._clock = clock
         self._verifier = log
+        self._cover = cover
 
     async def register(
         self, caller: Caller, request: Request, *, app: str, version: str, artifact: Artifact
@@ -171,6 +188,34 @@ class Releases:
 
         return await self._store.commit(act, request)
 
+    async def withdraw(
+        self, caller: Caller, request: Request, *, app: str, counter: int, reason: str
+    ) -> bytes:
+        """Withdraw a release for ever; the gateway gives it to nobody any more."""
+        fields.text(reason, "reason", 500, least=1)
+        permit = await self._access.authorise(caller, Action.RELEASE_WITHDRAW, app)
+        now = max(1, self._clock())
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            record = _require_release(tx, app, counter)
+            if record.withdrawn_at:
+                raise FailedPrecondition(
+                    f"{record.name} was withdrawn before", reason="RELEASE_WITHDRAWN"
+                )
+            tx.releases.withdraw(app, counter, now)
+            tx.record(
+                {
+                    "act": "release.withdraw",
+                    "principal": caller.principal,
+                    "release": record.name,
+                    "reason": reason,
+                }
+            )
+            return lambda _: replace(record, withdrawn_at=now)
+
+        return await self._store.commit(act, request)
+
     async def create_channel(
         self, caller: Caller, request: Request, *, app: str, channel: str
     ) -> bytes:
@@ -245,6 +290,10 @@ class Releases:
             for permit in permits:
                 permit.confirm(tx)
             release = _require_release(tx, app, counter)
+            if release.withdrawn_at:
+                raise FailedPrecondition(
+                    f"{release.name} was withdrawn; deploy another", reason="RELEASE_WITHDRAWN"
+                )
             made = []
             for name in dict.fromkeys(channels):
                 channel = _require_channel(tx, app, name)
@@ -263,7 +312,10 @@ class Releases:
                 made.append(deployment)
             return lambda _: made
 
-        return await self._store.commit(act, request)
+        answer = await self._store.commit(act, request)
+        # It may have been signed before some of its builds were there.
+        await self._cover(app, caller.principal)
+        return answer
 
     async def deployments(
         self, caller: Caller, app: str, channel: str, limit: int

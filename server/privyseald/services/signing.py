@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from privyseal.verify.canonical import Json, canonical
 from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_parts, signature_act
-from privyseal.verify.statement import Statement, content_sha256
+from privyseal.verify.statement import NativeRange, Statement, content_sha256
 
 from privyseald import ports
 from privyseald.model import fields
+from privyseald.model.audience import Signer, signers
 from privyseald.model.errors import (
     AlreadyExists,
     CounterTakenError,
     DomainError,
-    FailedPrecondition,
     InvalidArgument,
-    NotFound,
     Unavailable,
 )
+from privyseald.model.field import NativeBuild
 from privyseald.model.policy import Action, Caller
-from privyseald.model.records import KeyVersionRecord, SignedRecord
-from privyseald.model.schemes import KeyVersionState, Scheme
+from privyseald.model.records import KeyRecord, KeyVersionRecord, SignedRecord, signers_text
+from privyseald.model.schemes import Scheme
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit
 from privyseald.services.keys import require_app
 
 _TRIES = 3
+_MOST_CHOICES = 1000
 
 
 class _KeysChangedError(DomainError):
@@ -40,12 +41,34 @@ class _KeysChangedError(DomainError):
 
 @dataclass(frozen=True)
 class SignedRelease:
-    """The answer: the receipt, and what is in it."""
+    """The answer: the receipt, what is in it, and why each version signed.
+
+    `reasons` is by the name of the version; one that is not there signed as a primary.
+    """
 
     receipt: bytes
     counter: int
     statement: bytes
     signatures: tuple[SchemeSignature, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _AppKeys:
+    """An app's keys and builds as of a revision, and what was chosen of them."""
+
+    revision: int
+    keys: list[KeyRecord]
+    builds: list[NativeBuild]
+    chosen: dict[tuple[NativeRange, ...], tuple[Signer, ...]] = field(default_factory=dict)
+
+    def signers(self, app: str, ranges: tuple[NativeRange, ...]) -> tuple[Signer, ...]:
+        found = self.chosen.get(ranges)
+        if found is None:
+            if len(self.chosen) >= _MOST_CHOICES:
+                self.chosen.clear()
+            found = self.chosen[ranges] = signers(app, self.keys, self.builds, ranges)
+        return found
 
 
 class Signing:
@@ -60,7 +83,7 @@ class Signing:
         self._clock = clock
         self._origin = origin
         self._counters: dict[str, int] = {}
-        self._keys: dict[str, tuple[int, tuple[KeyVersionRecord, ...]]] = {}
+        self._keys: dict[str, _AppKeys] = {}
 
     async def sign(self, caller: Caller, request: Request, wanted: Statement) -> bytes:
         """Sign a release, log it, and return the encoded `SignedRelease`.
@@ -85,7 +108,9 @@ class Signing:
     async def _sign_once(self, permit: Permit, request: Request, wanted: Statement) -> bytes:
         app, caller = wanted.app, permit.caller
         content = hashlib.sha256(canonical(_identity(wanted))).digest()
-        revision, keys = await self._active_keys(caller, app, wanted.version, content)
+        known = await self._app_keys(caller, app, wanted.version, content)
+        chosen = known.signers(app, wanted.native_ranges)
+        keys = tuple(signer.version for signer in chosen)
         now = self._clock()
         self._counters[app] = counter = self._counters[app] + 1
         statement = replace(
@@ -102,6 +127,8 @@ class Signing:
             for key, signature in zip(keys, raw, strict=True)
         )
 
+        reasons = {s.version.name: s.reason for s in chosen if s.reason != "primary"}
+
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             self._access.saw(tx.revision)
             window = permit.check(tx)
@@ -109,11 +136,12 @@ class Signing:
             if existing is not None:
                 answer = _same(existing, content)
                 return lambda _: answer
-            if tx.revision != revision:
-                _require_same_keys(tx, app, keys)
+            if tx.revision != known.revision:
+                _require_same_keys(tx, app, wanted.native_ranges, keys)
             permit.use(tx, window)
             index = tx.record({**signer, **signature_act(payload, statement, signatures)})
-            record = SignedRecord(app, wanted.version, counter, content, b"", now)
+            names = signers_text(key.name for key in keys)
+            record = SignedRecord(app, wanted.version, counter, content, b"", now, names)
             tx.releases.add_signed(record)
 
             def finish(sealed: Sealed) -> SignedRelease:
@@ -126,7 +154,7 @@ class Signing:
                     checkpoint=sealed.checkpoint,
                 )
                 tx.releases.set_receipt(app, wanted.version, receipt)
-                return SignedRelease(receipt, counter, payload, signatures)
+                return SignedRelease(receipt, counter, payload, signatures, reasons)
 
             return finish
 
@@ -139,48 +167,37 @@ class Signing:
             self._keys.pop(app, None)
             raise
 
-    async def _active_keys(
-        self, caller: Caller, app: str, version: str, content: bytes
-    ) -> tuple[int, tuple[KeyVersionRecord, ...]]:
-        """Return the versions that sign for an app, the statement's first."""
+    async def _app_keys(self, caller: Caller, app: str, version: str, content: bytes) -> _AppKeys:
+        """Return an app's keys and builds."""
         cached = self._keys.get(app)
         # The commit checks again; a newer choice than the caller's grants is no worse.
-        if cached is not None and cached[0] >= caller.revision:
+        if cached is not None and cached.revision >= caller.revision:
             return cached
 
-        def query(view: View) -> tuple[int, tuple[KeyVersionRecord, ...], int]:
+        def query(view: View) -> tuple[_AppKeys, int]:
             require_app(view, app)
             existing = view.releases.signed(app, version=version)
             if existing is not None:
                 _same(existing, content)
-            return view.revision, _primaries(view, app), view.releases.last_counter(app)
+            found = _AppKeys(view.revision, view.keys.list(app), view.builds.list(app))
+            return found, view.releases.last_counter(app)
 
-        revision, keys, counter = await self._store.read(query)
+        known: _AppKeys
+        known, counter = await self._store.read(query)
         self._counters[app] = max(counter, self._counters.get(app, 0))
-        self._keys[app] = (revision, keys)
-        return revision, keys
+        self._keys[app] = known
+        return known
 
 
-def _primaries(view: View, app: str) -> tuple[KeyVersionRecord, ...]:
-    chosen: list[KeyVersionRecord] = []
-    for key in view.keys.list(app):
-        primary = key.version(key.primary)
-        if primary is None or primary.state is not KeyVersionState.ACTIVE:
-            raise FailedPrecondition(
-                f"{key.name} has no active primary version; a security officer must resume "
-                "or replace it",
-                reason="KEY_NOT_ACTIVE",
-            )
-        chosen.append(primary)
-    chosen.sort(key=lambda version: version.scheme is not Scheme.STATEMENT_V1)
-    if not chosen or chosen[0].scheme is not Scheme.STATEMENT_V1:
-        raise NotFound(f"apps/{app} has no statement key", reason="KEY_NOT_FOUND")
-    return tuple(chosen)
-
-
-def _require_same_keys(tx: Transaction, app: str, keys: tuple[KeyVersionRecord, ...]) -> None:
+def _require_same_keys(
+    tx: Transaction,
+    app: str,
+    ranges: tuple[NativeRange, ...],
+    keys: tuple[KeyVersionRecord, ...],
+) -> None:
     """Drop what was signed if the versions that must sign are others by now."""
-    if [key.name for key in _primaries(tx, app)] != [key.name for key in keys]:
+    now = signers(app, tx.keys.list(app), tx.builds.list(app), ranges)
+    if [signer.version.name for signer in now] != [key.name for key in keys]:
         raise _KeysChangedError
 
 
@@ -237,12 +254,12 @@ def _check(wanted: Statement) -> None:
 def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
     """Return the content with what the app's schemes sign, and no more."""
     schemes = {key.scheme for key in keys}
-    for scheme, field, value in (
+    for scheme, name, value in (
         (Scheme.MINISIGN, "bundle_blake2b", wanted.bundle_blake2b),
         (Scheme.CODEPUSH_V1, "codepush_sha256", wanted.codepush_sha256),
     ):
         if scheme in schemes and not value:
-            raise InvalidArgument(field, f"is needed, since the app has a key for {scheme}")
+            raise InvalidArgument(name, f"is needed, since the app has a key for {scheme}")
     return replace(
         wanted,
         bundle_blake2b=wanted.bundle_blake2b if Scheme.MINISIGN in schemes else b"",

@@ -311,6 +311,60 @@ class SignBackup(_message.Message):
 Global___SignBackup: _TypeAlias = SignBackup  # noqa: Y015
 
 @_typing.final
+class SignSuccessor(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    NEW_VERSION_FIELD_NUMBER: _builtins.int
+    NEW_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    new_version: _builtins.int
+    """The number of the new version, of the same key."""
+    new_public_key: _builtins.bytes
+    """SubjectPublicKeyInfo DER."""
+    time: _builtins.int
+    """Seconds since 1970, UTC."""
+    @_builtins.property
+    def key(self) -> Global___WrappedKey:
+        """The old version."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___WrappedKey | None = ...,
+        new_version: _builtins.int = ...,
+        new_public_key: _builtins.bytes = ...,
+        time: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "new_public_key", b"new_public_key", "new_version", b"new_version", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignSuccessor: _TypeAlias = SignSuccessor  # noqa: Y015
+
+@_typing.final
+class DestroyKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___WrappedKey: ...
+    def __init__(
+        self,
+        *,
+        key: Global___WrappedKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyKey: _TypeAlias = DestroyKey  # noqa: Y015
+
+@_typing.final
 class Request(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -321,6 +375,8 @@ class Request(_message.Message):
     IMPORT_KEY_FIELD_NUMBER: _builtins.int
     SIGN_IMPORT_KEY_FIELD_NUMBER: _builtins.int
     SIGN_BACKUP_FIELD_NUMBER: _builtins.int
+    SIGN_SUCCESSOR_FIELD_NUMBER: _builtins.int
+    DESTROY_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generate_key(self) -> Global___GenerateKey: ...
@@ -334,6 +390,10 @@ class Request(_message.Message):
     def sign_import_key(self) -> Global___SignImportKey: ...
     @_builtins.property
     def sign_backup(self) -> Global___SignBackup: ...
+    @_builtins.property
+    def sign_successor(self) -> Global___SignSuccessor: ...
+    @_builtins.property
+    def destroy_key(self) -> Global___DestroyKey: ...
     def __init__(
         self,
         *,
@@ -344,12 +404,14 @@ class Request(_message.Message):
         import_key: Global___ImportKey | None = ...,
         sign_import_key: Global___SignImportKey | None = ...,
         sign_backup: Global___SignBackup | None = ...,
+        sign_successor: Global___SignSuccessor | None = ...,
+        destroy_key: Global___DestroyKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -452,6 +514,40 @@ class SignedCheckpoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignedCheckpoint: _TypeAlias = SignedCheckpoint  # noqa: Y015
+
+@_typing.final
+class SignedSuccessor(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedSuccessor: _TypeAlias = SignedSuccessor  # noqa: Y015
+
+@_typing.final
+class DestroyedKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyedKey: _TypeAlias = DestroyedKey  # noqa: Y015
 
 @_typing.final
 class SignedBackup(_message.Message):
@@ -588,6 +684,8 @@ class Response(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     SIGNED_IMPORT_KEY_FIELD_NUMBER: _builtins.int
     SIGNED_BACKUP_FIELD_NUMBER: _builtins.int
+    SIGNED_SUCCESSOR_FIELD_NUMBER: _builtins.int
+    DESTROYED_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -603,6 +701,10 @@ class Response(_message.Message):
     def signed_import_key(self) -> Global___SignedImportKey: ...
     @_builtins.property
     def signed_backup(self) -> Global___SignedBackup: ...
+    @_builtins.property
+    def signed_successor(self) -> Global___SignedSuccessor: ...
+    @_builtins.property
+    def destroyed_key(self) -> Global___DestroyedKey: ...
     def __init__(
         self,
         *,
@@ -614,12 +716,14 @@ class Response(_message.Message):
         ready: Global___Ready | None = ...,
         signed_import_key: Global___SignedImportKey | None = ...,
         signed_backup: Global___SignedBackup | None = ...,
+        signed_successor: Global___SignedSuccessor | None = ...,
+        destroyed_key: Global___DestroyedKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 

@@ -1,0 +1,264 @@
+"""The verbs of `privyseal key` about the life of a version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from privyseal.cli.common import APP, PATH, Output, command, connect, read_text, time_text
+
+commands = click.Group("key", help="Keys and their versions.")
+KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
+REASON = click.option("--reason", required=True)
+FORCE = click.option(
+    "--force", is_flag=True, help="Though live builds depend on it; others must consent."
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def state_of(version: Any) -> str:
+    """Return the state of a key version, in a word."""
+    from privyseal.v1 import types_pb2
+
+    name = types_pb2.KeyVersionState.Name(version.state)
+    return str(name.removeprefix("KEY_VERSION_STATE_"))
+
+
+def times_of(version: Any) -> dict[str, str]:
+    """Return the times in a version's life that are set."""
+    names = ("activate_time", "expire_time", "destroy_time", "compromise_time")
+    return {name: time_text(getattr(version, name)) for name in names if version.HasField(name)}
+
+
+def _done(out: Output, version: Any) -> None:
+    values = {"name": version.name, "state": state_of(version), **times_of(version)}
+    when = "".join(f", {n.removesuffix('_time')} {t}" for n, t in times_of(version).items())
+    out.done(values, f"{version.name} is {state_of(version)}{when}")
+
+
+@command(commands, "create-standby")
+@APP
+@KEY
+@click.option("--public", type=PATH, default=None, help="Where to write its public key.")
+@click.option("--in-token", is_flag=True, help="Make it in the daemon's HSM.")
+def create_standby(
+    out: Output, app_id: str, key: str, public: Path | None, *, in_token: bool
+) -> None:
+    """Make a version that does not sign yet, to be shipped ahead of the next rotation.
+
+    Example: privyseal key create-standby --app-id 042a1261 --public standby.pem
+    """
+    from privyseal.cli.live_update import configuration, write_new
+    from privyseal.errors import ClientError
+    from privyseal.v1 import key_service_pb2 as pb
+    from privyseal.v1 import types_pb2
+    from privyseal.verify.keys import load_public_key
+    from privyseal.verify.schemes import public_key_text
+
+    if public is not None and public.exists():
+        raise ClientError(f"{public} exists; name another with --public")
+    with connect() as to:
+        request = pb.CreateKeyVersionRequest(parent=f"apps/{app_id}/keys/{key}", in_token=in_token)
+        made = to.call(to.keys.CreateKeyVersion, request).key_version
+        found = to.call(to.keys.GetKey, pb.GetKeyRequest(name=f"apps/{app_id}/keys/{key}")).key
+    scheme = types_pb2.Scheme.Name(found.scheme).removeprefix("SCHEME_").lower().replace("_", "-")
+    text = public_key_text(scheme, load_public_key(made.public_key.encode()))
+    if public is not None:
+        write_new(public, text.encode())
+    out.done(
+        {"keyVersion": made.name, "publicKey": text},
+        f"created {made.name}, which does not sign yet",
+        *([f"wrote {public}"] if public else []),
+        *configuration(scheme, app_id, text),
+    )
+
+
+@command(commands, "suspend")
+@click.argument("name")
+@REASON
+def suspend(out: Output, name: str, reason: str) -> None:
+    """Stop a key version from signing until it is resumed.
+
+    Example: privyseal key suspend apps/042a1261/keys/capawesome-v1/versions/1 --reason leak?
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.SuspendKeyVersionRequest(name=name, reason=reason)
+        _done(out, to.call(to.keys.SuspendKeyVersion, request).key_version)
+
+
+@command(commands, "resume")
+@click.argument("name")
+@REASON
+def resume(out: Output, name: str, reason: str) -> None:
+    """Let a suspended key version sign again.
+
+    Example: privyseal key resume apps/042a1261/keys/capawesome-v1/versions/1 --reason checked
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.ResumeKeyVersionRequest(name=name, reason=reason)
+        _done(out, to.call(to.keys.ResumeKeyVersion, request).key_version)
+
+
+@command(commands, "deactivate")
+@click.argument("name")
+@REASON
+@FORCE
+def deactivate(out: Output, name: str, reason: str, *, force: bool) -> None:
+    """Stop a key version from signing for good; not the primary, see `privyseal rotation`.
+
+    Example: privyseal key deactivate apps/042a1261/keys/capawesome-v1/versions/1 --reason old
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.DeactivateKeyVersionRequest(name=name, reason=reason, force=force)
+        _done(out, to.call(to.keys.DeactivateKeyVersion, request).key_version)
+
+
+@command(commands, "compromise")
+@click.argument("name")
+@click.option("--evidence", required=True, help="What is known, for the log.")
+@click.option("--since", default="", help="When it began, as 2026-11-24T10:00:00Z; now if absent.")
+def compromise(out: Output, name: str, evidence: str, since: str) -> None:
+    """Note for good that others may know a private key: it signs nothing from now on.
+
+    Of a primary, `privyseal rotation start --emergency` does this and what comes after it.
+
+    Example: privyseal key compromise apps/042a1261/keys/capawesome-v1/versions/2
+    --evidence "found in a public repository" --since 2026-11-20T00:00:00Z
+    """
+    from privyseal.errors import ClientError
+    from privyseal.v1 import key_service_pb2 as pb
+
+    request = pb.CompromiseKeyVersionRequest(name=name, evidence=evidence)
+    if since:
+        try:
+            request.compromise_time.FromJsonString(since)
+        except ValueError:
+            raise ClientError("--since must be a time such as 2026-11-24T10:00:00Z") from None
+    with connect() as to:
+        _done(out, to.call(to.keys.CompromiseKeyVersion, request).key_version)
+
+
+@command(commands, "destroy")
+@click.argument("name")
+@REASON
+@click.option("--after", default="7d", show_default=True, help="Until then it can be restored.")
+@FORCE
+def destroy(out: Output, name: str, reason: str, after: str, *, force: bool) -> None:
+    """Schedule the destruction of a private key, also in a token. Another person must consent.
+
+    Example: privyseal key destroy apps/042a1261/keys/capawesome-v1/versions/1 --reason leaked
+    """
+    from privyseal.errors import ClientError
+    from privyseal.v1 import key_service_pb2 as pb
+
+    parts = re.fullmatch(r"([0-9]{1,8})([smhd])", after)
+    if parts is None:
+        raise ClientError("--after must be a number of s, m, h or d, such as 7d")
+    request = pb.DestroyKeyVersionRequest(name=name, reason=reason, force=force)
+    request.delay.FromSeconds(int(parts[1]) * _UNITS[parts[2]])
+    with connect() as to:
+        _done(out, to.call(to.keys.DestroyKeyVersion, request).key_version)
+
+
+@command(commands, "restore")
+@click.argument("name")
+@REASON
+def restore(out: Output, name: str, reason: str) -> None:
+    """Undo the scheduled destruction of a key version.
+
+    Example: privyseal key restore apps/042a1261/keys/capawesome-v1/versions/1 --reason mistake
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.RestoreKeyVersionRequest(name=name, reason=reason)
+        _done(out, to.call(to.keys.RestoreKeyVersion, request).key_version)
+
+
+@command(commands, "set-cryptoperiod")
+@APP
+@KEY
+@click.option("--days", type=click.IntRange(0, 3650), required=True, help="0 for ever.")
+def set_cryptoperiod(out: Output, app_id: str, key: str, days: int) -> None:
+    """Set for how long a key's versions may sign; the log warns before the end.
+
+    Example: privyseal key set-cryptoperiod --app-id 042a1261 --days 730
+    """
+    from privyseal.v1 import key_service_pb2 as pb
+
+    with connect() as to:
+        request = pb.SetCryptoperiodRequest(name=f"apps/{app_id}/keys/{key}", days=days)
+        made = to.call(to.keys.SetCryptoperiod, request).key
+    rows = {v.name: times_of(v).get("expire_time", "") for v in made.versions}
+    lines = (f"{name} may sign until {end or 'further notice'}" for name, end in rows.items())
+    out.done({"key": made.name, "days": days, "expireTimes": rows}, *lines)
+
+
+@command(commands, "successors")
+@APP
+@KEY
+@click.option("--out", "target", type=PATH, default=None, help="Where to write them.")
+def successors(out: Output, app_id: str, key: str, target: Path | None) -> None:
+    """Export a key's successor records: at each promotion the old version signed for the new.
+
+    Example: privyseal key successors --app-id 042a1261 --out chain.json
+    """
+    import json
+
+    from privyseal.cli.live_update import write_new
+    from privyseal.v1 import key_service_pb2 as pb
+    from privyseal.verify.successor import read_record
+
+    with connect() as to:
+        request = pb.ListSuccessorsRequest(parent=f"apps/{app_id}/keys/{key}")
+        records = list(to.call(to.keys.ListSuccessors, request).records)
+    chain = [json.loads(record) for record in records]
+    if target is not None:
+        write_new(target, (json.dumps(chain, indent=1) + "\n").encode())
+    lines = []
+    for record in records:
+        said, signed = read_record(record)
+        how = "signed" if signed else "not signed, the old version was compromised"
+        lines.append(f"version {said.old} -> version {said.new}  {how}")
+    out.done({"successors": chain}, *(lines or ["no version was promoted yet"]))
+
+
+@command(commands, "verify-successors")
+@click.argument("chain", type=PATH)
+@click.option("--public-key", type=PATH, required=True, help="The key that is trusted, PEM.")
+def verify_successors(out: Output, chain: Path, public_key: Path) -> None:
+    """Walk from a trusted public key to the newest one, offline.
+
+    Example: privyseal key verify-successors chain.json --public-key privyseal_public.pem
+    """
+    import json
+
+    from privyseal.errors import ClientError
+    from privyseal.native_project import key_sha256
+    from privyseal.verify.canonical import canonical
+    from privyseal.verify.keys import load_public_key, spki_pem
+    from privyseal.verify.successor import follow
+
+    try:
+        records = [canonical(record) for record in json.loads(read_text(chain, "chain"))]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ClientError(f"{chain} is no file of `privyseal key successors`") from None
+    text = read_text(public_key, "public key")
+    key_sha256(text)
+    steps = follow(records, load_public_key(text.encode()))
+    newest = spki_pem(steps[-1].new_public_key) if steps else text
+    rows = [{"from": s.old, "to": s.new, "time": s.at} for s in steps]
+    out.done(
+        {"status": "verified", "steps": rows, "newestPublicKey": newest},
+        *(f"verified: version {s.old} signed for version {s.new}" for s in steps),
+        newest.rstrip(),
+    )

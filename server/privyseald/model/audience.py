@@ -1,0 +1,55 @@
+"""Which key versions sign a release: each key's primary, and what its audience still needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from privyseal.verify.statement import NativeRange
+
+from privyseald.model.errors import FailedPrecondition, NotFound
+from privyseald.model.field import NativeBuild, needed_versions
+from privyseald.model.records import KeyRecord, KeyVersionRecord
+from privyseald.model.schemes import KeyVersionState, Scheme
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A version that signs, and why: `primary`, or for which builds."""
+
+    version: KeyVersionRecord
+    reason: str
+
+
+def signers(
+    app: str,
+    keys: Sequence[KeyRecord],
+    builds: Sequence[NativeBuild],
+    ranges: tuple[NativeRange, ...],
+) -> tuple[Signer, ...]:
+    """Return what signs a release for some native ranges, the statement's primary first.
+
+    Raises:
+        FailedPrecondition: If a primary is not active.
+        NotFound: If the app has no statement key.
+    """
+    chosen: list[Signer] = []
+    for key in keys:
+        for number, reason in needed_versions(key, builds, ranges).items():
+            version = key.version(number)
+            if version is None or version.state is not KeyVersionState.ACTIVE:
+                state = version.state if version is not None else "missing"
+                raise FailedPrecondition(
+                    f"the primary of {key.name}, version {number}, is {state}; a security officer "
+                    "must resume it or rotate to another (`privyseal rotation start`)",
+                    reason="KEY_NOT_ACTIVE",
+                )
+            chosen.append(Signer(version, reason))
+    chosen.sort(key=_order)
+    if not chosen or _order(chosen[0]) != (False, False):
+        raise NotFound(f"apps/{app} has no statement key", reason="KEY_NOT_FOUND")
+    return tuple(chosen)
+
+
+def _order(signer: Signer) -> tuple[bool, bool]:
+    return signer.version.scheme is not Scheme.STATEMENT_V1, signer.reason != "primary"

@@ -1,0 +1,200 @@
+"""Native builds: which store binaries are out there, and which keys they trust."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from privyseal.verify.canonical import Json
+
+from privyseald.model import field, fields
+from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
+from privyseald.model.field import FieldTrust, NativeBuild
+from privyseald.model.lifecycle import DAY
+from privyseald.model.policy import Action, Caller
+from privyseald.model.rotation import WINDOW_DAYS, RotationState
+from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access
+from privyseald.services.keys import require_app
+
+COUNTS = 0.01
+"""From which share of check-ins on a build is not ended without force."""
+_AFTER_OVERLAP = frozenset({RotationState.OVERLAP, RotationState.PROMOTED})
+
+
+class NativeBuilds:
+    """Registers and ends native builds.
+
+    Args:
+        store: The store.
+        access: Authorisation.
+        clock: Tells the time.
+        cover: Has deployed releases of an app signed for the builds it has now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        clock: Clock,
+        cover: Callable[[str, str], Awaitable[object]],
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._clock = clock
+        self._cover = cover
+
+    async def register(
+        self, caller: Caller, request: Request, build: NativeBuild, *, allow_unknown: bool
+    ) -> bytes:
+        """Register a build; the answer is made of it.
+
+        Args:
+            caller: Who asks.
+            request: What makes it idempotent.
+            build: What it is; its id may be empty, its times are filled in here.
+            allow_unknown: Take keys that the daemon does not know.
+        """
+        fields.native_version(build.version_name, "version_name")
+        build_id = build.id or field.build_id(
+            build.platform, build.version_name, build.version_code
+        )
+        made = field.check(
+            replace(
+                build,
+                id=fields.build_id(build_id),
+                trusts=tuple(fields.digest(t, "trusted_keys") for t in build.trusts),
+                registered_at=self._clock(),
+                ended_at=0,
+            )
+        )
+        permit = await self._access.authorise(caller, Action.NATIVE_MANAGE, made.app)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            require_app(tx, made.app)
+            _require_known(tx, made, allow_unknown=allow_unknown)
+            existing = next((b for b in tx.builds.list(made.app) if b.id == made.id), None)
+            if existing is not None:
+                if replace(existing, registered_at=0) != replace(made, registered_at=0):
+                    raise AlreadyExists(
+                        f"{made.name} is registered with other keys or versions, or was ended; "
+                        "name this one otherwise (--id)",
+                        reason="NATIVE_BUILD_EXISTS",
+                        field="native_build_id",
+                    )
+                return lambda _: existing
+            _require_up_to_date(tx, made)
+            tx.builds.put(made)
+            keys: list[Json] = [t.hex() for t in made.trusts]
+            tx.record(
+                {
+                    "act": "native.register",
+                    "principal": caller.principal,
+                    "nativeBuild": made.name,
+                    "platform": made.platform,
+                    "versionName": made.version_name,
+                    "versionCode": made.version_code,
+                    "plugin": made.plugin,
+                    "trusts": keys,
+                }
+            )
+            return lambda _: made
+
+        answer = await self._store.commit(act, request)
+        await self._cover(made.app, caller.principal)
+        return answer
+
+    async def list(self, caller: Caller, app: str) -> list[NativeBuild]:
+        """Return an app's builds in the order of their registration."""
+        await self._access.authorise(caller, Action.RELEASE_READ, app)
+
+        def query(view: View) -> list[NativeBuild]:
+            require_app(view, app)
+            return view.builds.list(app)
+
+        found: list[NativeBuild] = await self._store.read(query)
+        return found
+
+    async def end(
+        self, caller: Caller, request: Request, app: str, build_id: str, *, reason: str, force: bool
+    ) -> bytes:
+        """Note that devices with a build do not count any more."""
+        fields.text(reason, "reason", 500, least=1)
+        name = f"apps/{app}/nativeBuilds/{build_id}"
+        action = Action.KEY_FORCE_RETIRE if force else Action.NATIVE_MANAGE
+
+        def endable(view: View) -> NativeBuild:
+            build = next((b for b in view.builds.list(app) if b.id == build_id), None)
+            if build is None:
+                raise NotFound(f"there is no {name}", reason="NATIVE_BUILD_NOT_FOUND")
+            if not build.live:
+                raise FailedPrecondition(f"{name} was ended before", reason="NATIVE_BUILD_ENDED")
+            share = self._share(view, build)
+            if share >= COUNTS and not force:
+                raise FailedPrecondition(
+                    f"{share:.1%} of the check-ins in the last {WINDOW_DAYS} days came from "
+                    f"{name}; wait, or force it with the consent of others (--force)",
+                    reason="NATIVE_BUILD_LIVES",
+                )
+            return build
+
+        try:
+            permit = await self._access.authorise(caller, action, app, subject=name)
+        except FailedPrecondition:
+            await self._store.read(endable)
+            raise
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            build = endable(tx)
+            ended = replace(build, ended_at=max(self._clock(), 1))
+            tx.builds.put(ended)
+            leaf: dict[str, Json] = {
+                "act": "native.end",
+                "principal": caller.principal,
+                "nativeBuild": name,
+                "reason": reason,
+            }
+            if force:
+                leaf["forced"] = True
+                leaf["checkInsPerMille"] = round(1000 * self._share(tx, build))
+            tx.record(leaf)
+            return lambda _: ended
+
+        return await self._store.commit(act, request)
+
+    def _share(self, view: View, build: NativeBuild) -> float:
+        since = self._clock() // DAY - WINDOW_DAYS
+        counts = tuple(view.builds.check_ins(build.app, since))
+        return FieldTrust((build,), counts).share([build], since)
+
+
+def _require_known(tx: Transaction, build: NativeBuild, *, allow_unknown: bool) -> None:
+    """Refuse keys that are not of the app and the plugin's scheme."""
+    if build.scheme is None:
+        return
+    key = field.by_scheme(tx.keys.list(build.app)).get(build.scheme)
+    known = {v.public_key_sha256 for v in key.versions} if key else set()
+    unknown = [t.hex()[:16] for t in build.trusts if t not in known]
+    if unknown and not allow_unknown:
+        raise FailedPrecondition(
+            f"the build embeds a key that is none of apps/{build.app}'s for {build.scheme} "
+            f"(sha256 {', '.join(unknown)}…); import it, mend the build, or pass --allow-unknown",
+            reason="UNKNOWN_KEY",
+        )
+
+
+def _require_up_to_date(tx: Transaction, build: NativeBuild) -> None:
+    """From OVERLAP on, refuse new builds that would depend on the version that goes."""
+    for rotation in tx.rotations.list(build.app):
+        key = tx.keys.get(build.app, rotation.key)
+        if key is None or rotation.state not in _AFTER_OVERLAP or key.scheme is not build.scheme:
+            continue
+        new = key.version(rotation.new)
+        if new is not None and new.public_key_sha256 not in build.trusts:
+            raise FailedPrecondition(
+                f"{rotation.name} is {rotation.state}: new builds must trust {new.name}; compile "
+                "its public key in, `privyseal key show` prints it",
+                reason="BUILD_BEHIND_ROTATION",
+            )

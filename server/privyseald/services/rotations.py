@@ -1,0 +1,559 @@
+"""Rotations: each step is one transaction, checked against field trust as it is then."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from privyseal.verify.canonical import Json
+from privyseal.verify.receipt import receipt_parts
+from privyseal.verify.successor import Successor, envelope
+
+from privyseald.model import fields, lifecycle, rotation
+from privyseald.model.errors import FailedPrecondition, NotFound
+from privyseald.model.field import FieldTrust, Standing
+from privyseald.model.lifecycle import DAY
+from privyseald.model.policy import Action, Caller
+from privyseald.model.records import (
+    KeyRecord,
+    KeyVersionRecord,
+    SuccessorRecord,
+    signers_text,
+)
+from privyseald.model.rotation import (
+    WINDOW_DAYS,
+    Deployed,
+    Obstacle,
+    PlannedStep,
+    Rotation,
+    RotationKind,
+    RotationState,
+    Situation,
+)
+from privyseald.model.schemes import GeneratedKey, KeyPlace, KeyVersionState
+from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access
+from privyseald.services.renewal import Renewal
+from privyseald.services.versions import (
+    Told,
+    Versions,
+    add_standby,
+    put,
+    require_key,
+    require_version,
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """A rotation as things are now.
+
+    Attributes:
+        rotation: The rotation; None of a key that is not being rotated.
+        key: The key.
+        standings: How each native version stands.
+        steps: What is ahead.
+        days: Check-ins by day and by version that served them, for a picture.
+        affected: In an emergency, the releases that the compromised version signed.
+    """
+
+    rotation: Rotation | None
+    key: KeyRecord
+    standings: list[Standing]
+    steps: list[PlannedStep]
+    days: list[tuple[int, dict[int, int]]]
+    affected: list[int]
+
+
+class Rotations:
+    """Starts rotations, advances them, aborts them, and tells how they stand."""
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        keyholder: Keyholder,
+        clock: Clock,
+        *,
+        versions: Versions,
+        renewal: Renewal,
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._keyholder = keyholder
+        self._clock = clock
+        self._versions = versions
+        self._renewal = renewal
+
+    async def start(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        key_id: str,
+        kind: RotationKind,
+        new: int,
+        reason: str,
+        place: KeyPlace,
+        since: int,
+    ) -> bytes:
+        """Begin a rotation away from the primary; the answer is made of the Rotation.
+
+        Args:
+            caller: Who asks.
+            request: What makes it idempotent.
+            app: The app.
+            key_id: The key.
+            kind: Planned, or an emergency: then the primary is compromised at once.
+            new: The version that it leads to; 0 for a standby that is there, in an emergency
+                for that of a planned rotation under way, or else a new one.
+            reason: For people; of an emergency, the evidence.
+            place: Where a new private key goes.
+            since: Of an emergency, since when the private key may be known to others.
+        """
+        fields.text(reason, "reason", 500, least=1)
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
+        chosen: int = new or await self._store.read(
+            lambda view: _next_version(
+                require_key(view, app, key_id), view.rotations.list(app, key_id), kind
+            )
+        )
+        made: GeneratedKey | None = None
+        if not chosen:
+            made = await self._versions.generate(app, key_id, None, place)
+            chosen = made.wrapped.identity.version
+        now = self._clock()
+        rotation_id = secrets.token_hex(6)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            if made is not None:
+                add_standby(tx, caller.principal, made, now)
+            found = require_key(tx, app, key_id)
+            others = tx.rotations.list(app, key_id)
+            rotation.start(found, others, kind, found.primary, chosen)
+            for other in others:
+                if other.open:
+                    self._supersede(tx, caller.principal, other, rotation_id)
+            begun = Rotation(
+                app=app,
+                key=key_id,
+                id=rotation_id,
+                kind=kind,
+                old=found.primary,
+                new=chosen,
+                state=RotationState.PREPARED,
+                reason=reason,
+            )
+            tx.record(
+                {
+                    "act": "rotation.start",
+                    "principal": caller.principal,
+                    "rotation": begun.name,
+                    "kind": kind,
+                    "from": begun.old,
+                    "to": begun.new,
+                    "reason": reason,
+                }
+            )
+            begun = begun.reached(RotationState.PREPARED, now, caller.principal, forced=False)
+            if kind is RotationKind.EMERGENCY:
+                begun = self._emergency(tx, caller.principal, begun, since or now)
+            tx.rotations.put(begun)
+            return lambda _: begun
+
+        answer = await self._store.commit(act, request)
+        if kind is RotationKind.EMERGENCY:
+            await self._renewal.cover(app, caller.principal)
+        return answer
+
+    def _supersede(
+        self, tx: Transaction, principal: str, other: Rotation, rotation_id: str
+    ) -> None:
+        """End a planned rotation that an emergency overtakes."""
+        tx.rotations.put(
+            other.reached(RotationState.ABORTED, self._clock(), principal, forced=False)
+        )
+        tx.record(
+            {
+                "act": "rotation.abort",
+                "principal": principal,
+                "rotation": other.name,
+                "reason": f"an emergency ({rotation_id})",
+                "newVersionSignsOn": True,
+            }
+        )
+
+    def _emergency(self, tx: Transaction, principal: str, begun: Rotation, since: int) -> Rotation:
+        """Compromise the old version, promote the new one, withdraw what others could forge."""
+        now = self._clock()
+        old = require_version(tx, begun.app, begun.key, begun.old)
+        life = lifecycle.compromise(old.life, since, now)
+        more: dict[str, Json] = {"compromisedSince": life.compromised_at}
+        put(tx, old, life, Told("key.compromise", principal, begun.reason, more))
+        self._activate(tx, principal, begun)
+        tx.keys.set_primary(begun.app, begun.key, begun.new)
+        # Nothing that a compromised key signs proves anything: the record only tells.
+        self._add_successor(tx, principal, begun, (b"", now))
+        for counter in _signed_since(tx, begun, life.compromised_at):
+            release = tx.releases.get(begun.app, counter)
+            if release is None or release.withdrawn_at:
+                continue
+            tx.releases.withdraw(begun.app, counter, max(now, 1))
+            tx.record(
+                {
+                    "act": "release.withdraw",
+                    "principal": principal,
+                    "release": release.name,
+                    "reason": f"signed with {old.name} after its compromise",
+                }
+            )
+        return self._reach(tx, principal, begun, RotationState.PROMOTED, [])
+
+    async def advance(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        name: tuple[str, str, str],
+        expected: RotationState | None,
+        force: bool,
+    ) -> bytes:
+        """Take the next step, if nothing stands in its way.
+
+        Args:
+            caller: Who asks.
+            request: What makes it idempotent.
+            name: App, key and id.
+            expected: The state that it must be in, if that is given: of two officers at once,
+                one goes on.
+            force: Go on against what can be forced, with the consent of others.
+        """
+        app, key_id, _ = name
+        full = "apps/{}/keys/{}/rotations/{}".format(*name)
+
+        def possible(view: View) -> None:
+            self._ready(view, name, expected, force=force)
+
+        permits = await self._versions.permits(
+            caller, Action.KEY_MANAGE, app, full, possible, force=force
+        )
+        found = await self._store.read(lambda view: _require(view, *name))
+        if found.state is RotationState.OVERLAP:
+            # What lacks a signature gets it first; promoting changes who signs, not what is there.
+            await self._renewal.cover(app, caller.principal)
+        signed = await self._succeed(found)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            for permit in permits:
+                permit.confirm(tx)
+            current, state, against = self._ready(tx, name, found.state, force=force)
+            if state is RotationState.DISTRIBUTING:
+                self._activate(tx, caller.principal, current)
+            elif state is RotationState.PROMOTED:
+                self._require_covered(tx, current)
+                tx.keys.set_primary(app, key_id, current.new)
+                self._add_successor(tx, caller.principal, current, signed)
+            elif state is RotationState.RETIRED and current.kind is RotationKind.PLANNED:
+                old = require_version(tx, app, key_id, current.old)
+                if old.state in {KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED}:
+                    told = Told("key.deactivate", caller.principal, f"retired by {current.name}")
+                    put(tx, old, lifecycle.deactivate(old.life), told)
+            made = self._reach(tx, caller.principal, current, state, against)
+            tx.rotations.put(made)
+            return lambda _: made
+
+        answer = await self._store.commit(act, request)
+        await self._renewal.cover(app, caller.principal)
+        return answer
+
+    async def abort(
+        self, caller: Caller, request: Request, *, name: tuple[str, str, str], reason: str
+    ) -> bytes:
+        """Give a rotation up; the new version signs on if a live build depends on it."""
+        fields.text(reason, "reason", 500, least=1)
+        app, key_id, _ = name
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            current = _require(tx, *name)
+            rotation.require_abortable(current)
+            new = require_version(tx, app, key_id, current.new)
+            keeps = not rotation.abandons(current, self._situation(tx, current.app, key_id))
+            if not keeps and new.state is KeyVersionState.ACTIVE:
+                told = Told("key.deactivate", caller.principal, f"{current.name} was aborted")
+                put(tx, new, lifecycle.deactivate(new.life), told)
+            made = current.reached(
+                RotationState.ABORTED, self._clock(), caller.principal, forced=False
+            )
+            tx.rotations.put(made)
+            tx.record(
+                {
+                    "act": "rotation.abort",
+                    "principal": caller.principal,
+                    "rotation": current.name,
+                    "reason": reason,
+                    "newVersionSignsOn": keeps,
+                }
+            )
+            return lambda _: made
+
+        return await self._store.commit(act, request)
+
+    async def get(self, caller: Caller, name: tuple[str, str, str]) -> Rotation:
+        """Return a rotation. Raises NotFound."""
+        await self._access.authorise(caller, Action.KEY_READ, name[0])
+        found: Rotation = await self._store.read(lambda view: _require(view, *name))
+        return found
+
+    async def listed(self, caller: Caller, app: str, key_id: str) -> list[Rotation]:
+        """Return the rotations of an app, or of one of its keys, oldest first."""
+        await self._access.authorise(caller, Action.KEY_READ, app)
+        found: list[Rotation] = await self._store.read(
+            lambda view: view.rotations.list(app, key_id)
+        )
+        return found
+
+    async def status(self, caller: Caller, app: str, key_id: str) -> Status:
+        """Return how a key stands, and its rotation that is under way or was last."""
+        await self._access.authorise(caller, Action.KEY_READ, app)
+
+        def query(view: View) -> Status:
+            situation = self._situation(view, app, key_id)
+            found = view.rotations.list(app, key_id)
+            current = next((r for r in found if r.open), found[-1] if found else None)
+            since = self._clock() // DAY - WINDOW_DAYS
+            return Status(
+                current,
+                situation.key,
+                situation.trust.standings(situation.key, since),
+                rotation.plan(current, situation) if current else [],
+                _by_day(situation),
+                _affected(view, current),
+            )
+
+        found: Status = await self._store.read(query)
+        return found
+
+    def _ready(
+        self,
+        view: View,
+        name: tuple[str, str, str],
+        expected: RotationState | None,
+        *,
+        force: bool,
+    ) -> tuple[Rotation, RotationState, list[Obstacle]]:
+        """Return a rotation, its next state, and what that is forced against.
+
+        Raises:
+            FailedPrecondition: If it is in another state, at its end, or something stands in
+                its way.
+        """
+        current = _require(view, *name)
+        following = current.next_state
+        if following is None:
+            raise FailedPrecondition(
+                f"{current.name} is {current.state}, which is its end", reason="ROTATION_STATE"
+            )
+        if expected is not None and current.state is not expected:
+            raise FailedPrecondition(
+                f"{current.name} is {current.state} and not {expected}: somebody took the step "
+                "already; look at its status",
+                reason="ROTATION_STATE",
+            )
+        situation = self._situation(view, current.app, current.key)
+        hard: list[Obstacle] = []
+        soft: list[Obstacle] = []
+        for obstacle in rotation.obstacles(current, situation):
+            # What lacks signatures is signed on the way.
+            if obstacle.reason != "DEPLOYED_UNCOVERED":
+                (soft if obstacle.forceable else hard).append(obstacle)
+        if hard or (soft and not force):
+            raise self._blocked(view, current, [*hard, *soft])
+        return current, following, soft
+
+    def _blocked(
+        self, view: View, current: Rotation, found: Sequence[Obstacle]
+    ) -> FailedPrecondition:
+        trust = self._situation(view, current.app, current.key).trust
+        since = self._clock() // DAY - WINDOW_DAYS
+        told = []
+        for obstacle in found:
+            shares = ", ".join(
+                f"{b.id} ({trust.share([b], since):.1%})"
+                for b in trust.builds
+                if b.id in obstacle.builds
+            )
+            told.append(f"{obstacle.text}{': ' + shares if shares else ''}")
+        forceable = all(o.forceable for o in found)
+        remedy = "; --force goes on all the same, with the consent of others" if forceable else ""
+        return FailedPrecondition(
+            f"{current.name} stays {current.state}: {'; '.join(told)}{remedy}",
+            reason=found[0].reason,
+        )
+
+    def _require_covered(self, tx: Transaction, current: Rotation) -> None:
+        lacking = rotation.uncovered(self._situation(tx, current.app, current.key))
+        if lacking:
+            names = ", ".join(sorted(b.id for b in lacking)[:20])
+            raise FailedPrecondition(
+                "a deployed release could not be signed for these builds, publish it anew: "
+                + names,
+                reason="DEPLOYED_UNCOVERED",
+            )
+
+    def _situation(self, view: View, app: str, key_id: str) -> Situation:
+        today = self._clock() // DAY
+        key = require_key(view, app, key_id)
+        builds = tuple(view.builds.list(app))
+        counts = tuple(view.builds.check_ins(app, today - WINDOW_DAYS))
+        return Situation(key, FieldTrust(builds, counts), tuple(_deployed(view, key)))
+
+    def _activate(self, tx: Transaction, principal: str, current: Rotation) -> None:
+        new = require_version(tx, current.app, current.key, current.new)
+        if new.state is not KeyVersionState.PRE_ACTIVATION:
+            return
+        days = require_key(tx, current.app, current.key).cryptoperiod_days
+        life = lifecycle.activate(new.life, self._clock(), days)
+        more: dict[str, Json] = {"expires": life.expires_at} if life.expires_at else {}
+        put(tx, new, life, Told("key.activate", principal, current.name, more))
+
+    def _add_successor(
+        self, tx: Transaction, principal: str, current: Rotation, signed: tuple[bytes, int]
+    ) -> None:
+        signature, at = signed
+        old = require_version(tx, current.app, current.key, current.old)
+        new = require_version(tx, current.app, current.key, current.new)
+        record = envelope(_successor(old, new, at), signature)
+        number = 1 + len(tx.rotations.successors(current.app, current.key))
+        made = SuccessorRecord(current.app, current.key, number, record, at)
+        tx.rotations.add_successor(made)
+        tx.record(
+            {
+                "act": "key.promote",
+                "principal": principal,
+                "keyVersion": new.name,
+                "instead": old.name,
+                "successor": record.decode(),
+            }
+        )
+
+    async def _succeed(self, current: Rotation) -> tuple[bytes, int]:
+        """Have the old version sign for the new one, if that is what comes next, and when."""
+        at = self._clock()
+        if current.state is not RotationState.OVERLAP:
+            return b"", at
+        key: KeyRecord = await self._store.read(
+            lambda view: require_key(view, current.app, current.key)
+        )
+        old, new = key.version(current.old), key.version(current.new)
+        if old is None or new is None or old.state is not KeyVersionState.ACTIVE:
+            return b"", at
+        signature = await self._keyholder.sign_successor(
+            old.wrapped, new.version, new.public_key, at
+        )
+        return signature, at
+
+    def _reach(
+        self,
+        tx: Transaction,
+        principal: str,
+        current: Rotation,
+        state: RotationState,
+        against: list[Obstacle],
+    ) -> Rotation:
+        leaf: dict[str, Json] = {
+            "act": "rotation.advance",
+            "principal": principal,
+            "rotation": current.name,
+            "state": state,
+        }
+        if against:
+            leaf["forced"] = True
+            leaf["against"] = [o.reason for o in against]
+            leaf["strands"] = sorted({b for o in against for b in o.builds})[:100]
+        tx.record(leaf)
+        return current.reached(state, self._clock(), principal, forced=bool(against))
+
+
+def _next_version(key: KeyRecord, others: Sequence[Rotation], kind: RotationKind) -> int:
+    """Return the version that a rotation leads to if nobody names one, 0 for a new one."""
+    if kind is RotationKind.EMERGENCY:
+        under_way = next((r.new for r in others if r.open), 0)
+        if under_way:
+            return under_way
+    waiting = [
+        v.version
+        for v in key.versions
+        if v.state is KeyVersionState.PRE_ACTIVATION and v.version > key.primary
+    ]
+    return max(waiting, default=0)
+
+
+def _successor(old: KeyVersionRecord, new: KeyVersionRecord, at: int) -> Successor:
+    return Successor(
+        app=old.app,
+        key=old.key,
+        old=old.version,
+        new=new.version,
+        old_sha256=old.public_key_sha256,
+        new_public_key=new.public_key,
+        at=at,
+    )
+
+
+def _require(view: View, app: str, key_id: str, rotation_id: str) -> Rotation:
+    found = view.rotations.get(app, key_id, rotation_id)
+    if found is None:
+        raise NotFound(
+            f"there is no rotation apps/{app}/keys/{key_id}/rotations/{rotation_id}",
+            reason="ROTATION_NOT_FOUND",
+        )
+    return found
+
+
+def _deployed(view: View, key: KeyRecord) -> list[Deployed]:
+    found = []
+    for channel in view.channels.list(key.app):
+        release = view.releases.get(key.app, channel.counter) if channel.counter else None
+        signed = view.releases.signed(key.app, counter=channel.counter) if release else None
+        if release is None or signed is None or release.withdrawn_at:
+            continue
+        ranges = (*release.signed_ranges, *release.ranges)
+        by = signed.versions_of(key.id)
+        if not signed.signers:
+            # From before signers were kept: the receipt tells.
+            names = signers_text(s.key_version for s in receipt_parts(signed.receipt)[1])
+            by = replace(signed, signers=names).versions_of(key.id)
+        found.append(Deployed(channel.name, release.name, ranges, by))
+    return found
+
+
+def _signed_since(view: View, current: Rotation, since: int) -> list[int]:
+    found = view.releases.signed_by(current.app, current.key, current.old, since)
+    return [record.counter for record in found]
+
+
+def _affected(view: View, current: Rotation | None) -> list[int]:
+    if current is None or current.kind is not RotationKind.EMERGENCY:
+        return []
+    old = require_version(view, current.app, current.key, current.old)
+    return _signed_since(view, current, old.compromised_at)
+
+
+def _by_day(situation: Situation) -> list[tuple[int, dict[int, int]]]:
+    """Return check-ins of each day by the version that serves their build; 0 for none."""
+    served = {
+        s.build.id: s.served_by
+        for s in situation.trust.standings(situation.key, 0)
+        if s.build is not None
+    }
+    days: dict[int, dict[int, int]] = {}
+    for c in situation.trust.counts:
+        day = days.setdefault(c.day, {})
+        version = served.get(c.build, 0)
+        day[version] = day.get(version, 0) + c.count
+    return sorted(days.items())

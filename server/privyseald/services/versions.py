@@ -1,0 +1,526 @@
+"""The life of key versions: standby, suspended, retired, compromised, destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from privyseal.verify.canonical import Json
+
+from privyseald.model import fields, lifecycle
+from privyseald.model.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.field import FieldTrust, NativeBuild, trusted
+from privyseald.model.lifecycle import DAY, Life
+from privyseald.model.policy import Action, Caller
+from privyseald.model.records import KeyRecord, KeyVersionRecord, SuccessorRecord
+from privyseald.model.rotation import WINDOW_DAYS
+from privyseald.model.schemes import (
+    Algorithm,
+    GeneratedKey,
+    KeyIdentity,
+    KeyPlace,
+    KeyVersionState,
+    choose_algorithm,
+)
+from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access, Permit
+
+MAX_VERSIONS = 1000
+DAEMON = "daemon"
+"""Who does what is due."""
+VersionName = tuple[str, str, int]
+"""App, key and number."""
+_SAVES = frozenset(
+    {KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED, KeyVersionState.PRE_ACTIVATION}
+)
+_GUARDED = frozenset(
+    {KeyVersionState.SUSPENDED, KeyVersionState.PRE_ACTIVATION, KeyVersionState.DEACTIVATED}
+)
+
+
+class Versions:
+    """Changes the lives of key versions."""
+
+    def __init__(self, store: Store, access: Access, keyholder: Keyholder, clock: Clock) -> None:
+        self._store = store
+        self._access = access
+        self._keyholder = keyholder
+        self._clock = clock
+
+    async def create(
+        self,
+        caller: Caller,
+        request: Request,
+        *,
+        app: str,
+        key_id: str,
+        algorithm: Algorithm | None,
+        place: KeyPlace,
+    ) -> bytes:
+        """Make a standby version: its public key can be shipped, and it does not sign yet."""
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
+        if place.uri:
+            raise InvalidArgument("token_uri", "is for a key's first version")
+        made = await self.generate(app, key_id, algorithm, place)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            record = add_standby(tx, caller.principal, made, self._clock())
+            return lambda _: record
+
+        return await self._store.commit(act, request)
+
+    async def generate(
+        self, app: str, key_id: str, algorithm: Algorithm | None, place: KeyPlace
+    ) -> GeneratedKey:
+        """Have a key pair made for the next version of a key, of its kind unless told."""
+
+        def query(view: View) -> KeyIdentity:
+            key = require_key(view, app, key_id)
+            number = 1 + max(v.version for v in key.versions)
+            if number > MAX_VERSIONS:
+                raise FailedPrecondition("the key has too many versions", reason="KEY_VERSIONS")
+            usual = next(v.algorithm for v in key.versions if v.version == key.primary)
+            kind = choose_algorithm(key.scheme, algorithm or usual)
+            return KeyIdentity(app, key_id, number, key.scheme, kind)
+
+        return await self._keyholder.generate(await self._store.read(query), place)
+
+    async def suspend(
+        self, caller: Caller, request: Request, name: VersionName, *, reason: str
+    ) -> bytes:
+        """Stop an active version from signing until it is resumed."""
+        return await self._change(
+            caller, request, name, act="key.suspend", reason=reason, change=lifecycle.suspend
+        )
+
+    async def resume(
+        self, caller: Caller, request: Request, name: VersionName, *, reason: str
+    ) -> bytes:
+        """Let a suspended version sign again."""
+        return await self._change(
+            caller, request, name, act="key.resume", reason=reason, change=lifecycle.resume
+        )
+
+    async def restore(
+        self, caller: Caller, request: Request, name: VersionName, *, reason: str
+    ) -> bytes:
+        """Undo a scheduled destruction."""
+        return await self._change(
+            caller, request, name, act="key.restore", reason=reason, change=lifecycle.restore
+        )
+
+    async def compromise(
+        self,
+        caller: Caller,
+        request: Request,
+        name: VersionName,
+        *,
+        since: int,
+        evidence: str,
+    ) -> bytes:
+        """Note that others may know a private key; it signs nothing from this moment on."""
+        now = self._clock()
+        return await self._change(
+            caller,
+            request,
+            name,
+            act="key.compromise",
+            reason=evidence,
+            change=lambda life: lifecycle.compromise(life, since or now, now),
+            told=lambda life: {"compromisedSince": life.compromised_at},
+        )
+
+    async def deactivate(
+        self,
+        caller: Caller,
+        request: Request,
+        name: VersionName,
+        *,
+        reason: str,
+        force: bool,
+    ) -> bytes:
+        """Stop a version from signing for good, if no live native build depends on it."""
+        app, key_id, number = name
+        return await self._guarded(
+            caller,
+            request,
+            name,
+            action=Action.KEY_MANAGE,
+            force=force,
+            guard=lambda view: self._retirable(view, app, key_id, number),
+            act="key.deactivate",
+            reason=reason,
+            change=lifecycle.deactivate,
+        )
+
+    async def destroy(
+        self,
+        caller: Caller,
+        request: Request,
+        name: VersionName,
+        *,
+        reason: str,
+        delay: int,
+        force: bool,
+    ) -> bytes:
+        """Schedule the destruction of a version that does not sign."""
+        app, key_id, number = name
+        now = self._clock()
+        return await self._guarded(
+            caller,
+            request,
+            name,
+            action=Action.KEY_DESTROY,
+            force=force,
+            guard=lambda view: self._depending_on(view, app, key_id, number),
+            act="key.destroy-schedule",
+            reason=reason,
+            change=lambda life: lifecycle.schedule_destruction(life, now, delay),
+            told=lambda life: {"destroyAt": life.destroy_at},
+        )
+
+    async def set_cryptoperiod(
+        self, caller: Caller, request: Request, app: str, key_id: str, days: int
+    ) -> bytes:
+        """Set for how long a key's versions may sign, those that are active included."""
+        if not 0 <= days <= lifecycle.MAX_CRYPTOPERIOD_DAYS:
+            raise InvalidArgument("days", f"must be 0 to {lifecycle.MAX_CRYPTOPERIOD_DAYS:,}")
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            key = require_key(tx, app, key_id)
+            tx.keys.set_cryptoperiod(app, key_id, days)
+            tx.record(
+                {
+                    "act": "key.cryptoperiod",
+                    "principal": caller.principal,
+                    "key": key.name,
+                    "days": days,
+                }
+            )
+            for version in key.versions:
+                if version.state is KeyVersionState.ACTIVE:
+                    began = version.activated_at or version.created_at
+                    ends = began + days * DAY if days else 0
+                    tx.keys.put_version(version.living(replace(version.life, expires_at=ends)))
+            return lambda _: require_key(tx, app, key_id)
+
+        return await self._store.commit(act, request)
+
+    async def successors(self, caller: Caller, app: str, key_id: str) -> list[SuccessorRecord]:
+        """Return a key's successor records, oldest first."""
+        await self._access.authorise(caller, Action.KEY_READ, app)
+
+        def query(view: View) -> list[SuccessorRecord]:
+            require_key(view, app, key_id)
+            return list(view.rotations.successors(app, key_id))
+
+        found: list[SuccessorRecord] = await self._store.read(query)
+        return found
+
+    async def _change(
+        self,
+        caller: Caller,
+        request: Request,
+        name: VersionName,
+        *,
+        act: str,
+        reason: str,
+        change: Callable[[Life], Life],
+        told: Callable[[Life], dict[str, Json]] = lambda _: {},
+    ) -> bytes:
+        fields.text(reason, "reason", 500, least=1)
+        app, key_id, number = name
+        permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
+
+        def run(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            version = require_version(tx, app, key_id, number)
+            life = change(version.life)
+            told_of = Told(act, caller.principal, reason, told(life))
+            made = put(tx, version, life, told_of)
+            return lambda _: made
+
+        return await self._store.commit(run, request)
+
+    async def _guarded(
+        self,
+        caller: Caller,
+        request: Request,
+        name: VersionName,
+        *,
+        action: Action,
+        force: bool,
+        guard: Callable[[View], tuple[NativeBuild, ...]],
+        act: str,
+        reason: str,
+        change: Callable[[Life], Life],
+        told: Callable[[Life], dict[str, Json]] = lambda _: {},
+    ) -> bytes:
+        """Change a life, unless that strands devices; forcing takes the consent of others."""
+        fields.text(reason, "reason", 500, least=1)
+        app, key_id, number = name
+        full = f"apps/{app}/keys/{key_id}/versions/{number}"
+
+        def possible(view: View) -> None:
+            change(require_version(view, app, key_id, number).life)
+            lost = guard(view)
+            if lost and not force:
+                raise self.refusal(view, app, full, lost)
+
+        permits = await self.permits(caller, action, app, full, possible, force=force)
+
+        def run(tx: Transaction) -> Callable[[Sealed], object]:
+            for permit in permits:
+                permit.confirm(tx)
+            possible(tx)
+            version = require_version(tx, app, key_id, number)
+            lost = guard(tx)
+
+            life = change(version.life)
+            more: dict[str, Json] = {"forced": True, "strands": ids(lost)} if lost else {}
+            told_of = Told(act, caller.principal, reason, {**told(life), **more})
+            made = put(tx, version, life, told_of)
+            return lambda _: made
+
+        return await self._store.commit(run, request)
+
+    async def permits(
+        self,
+        caller: Caller,
+        action: Action,
+        app: str,
+        subject: str,
+        possible: Callable[[View], object],
+        *,
+        force: bool,
+    ) -> list[Permit]:
+        """Authorise an act, and its forcing; nobody is asked to consent to what cannot be done."""
+        wanted = [action, Action.KEY_FORCE_RETIRE] if force else [action]
+        permits, refused = [], None
+        for each in wanted:
+            try:
+                permits.append(await self._access.authorise(caller, each, app, subject=subject))
+            except FailedPrecondition as error:
+                refused = refused or error
+        await self._store.read(possible)
+        if refused is not None:
+            raise refused
+        return permits
+
+    def _retirable(self, view: View, app: str, key_id: str, number: int) -> tuple[NativeBuild, ...]:
+        """Return what deactivating strands. Raises FailedPrecondition for the primary."""
+        key = require_key(view, app, key_id)
+        if number == key.primary:
+            raise FailedPrecondition(
+                f"{key.name}/versions/{number} is the primary; rotate to another version first "
+                "(`privyseal rotation start`)",
+                reason="KEY_VERSION_PRIMARY",
+            )
+        trust = FieldTrust(tuple(view.builds.list(app)))
+        return tuple(trust.newly_stranded(key, [number]))
+
+    def _depending_on(
+        self, view: View, app: str, key_id: str, number: int
+    ) -> tuple[NativeBuild, ...]:
+        """Return the live builds that trust no other version that could ever sign for them."""
+        key = require_key(view, app, key_id)
+        version = require_version(view, app, key_id, number)
+        if version.state not in _GUARDED:
+            return ()
+        trust = FieldTrust(tuple(view.builds.list(app)))
+        return tuple(
+            b
+            for b in trust.live(key.scheme)
+            if version.public_key_sha256 in b.trusts
+            and not any(v.state in _SAVES for v in trusted(b, key) if v.version != number)
+        )
+
+    def refusal(
+        self, view: View, app: str, what: str, lost: Iterable[NativeBuild]
+    ) -> FailedPrecondition:
+        """Return why a version is not given up: the builds, and the shares of their devices."""
+        today = self._clock() // DAY
+        counts = tuple(view.builds.check_ins(app, today - WINDOW_DAYS))
+        trust = FieldTrust(tuple(view.builds.list(app)), counts)
+        since = today - WINDOW_DAYS
+        lost = sorted(lost, key=lambda b: b.id)
+        each = ", ".join(f"{b.id} ({trust.share([b], since):.1%})" for b in lost[:20])
+        more = f" and {len(lost) - 20} more" if len(lost) > 20 else ""
+        return FailedPrecondition(
+            f"{what} is what live native builds depend on, by their share of check-ins in the "
+            f"last {WINDOW_DAYS} days: {each}{more}; end them when they do not count any more "
+            "(`privyseal native end`), or force it with the consent of others (--force)",
+            reason="BUILDS_DEPEND",
+        )
+
+
+class Sweeper:
+    """Does what is due: destroys, tells of cryptoperiods that end, and ends them.
+
+    Args:
+        store: The store.
+        keyholder: Destroys private keys.
+        clock: Tells the time.
+    """
+
+    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock) -> None:
+        self._store = store
+        self._keyholder = keyholder
+        self._clock = clock
+        self._told = clock()
+
+    async def sweep(self) -> None:
+        """Do what is due now; what fails is tried again the next time."""
+        now = self._clock()
+        for version in await self._store.read(lambda view: list(view.keys.due(now))):
+            await self._destroy(version, now)
+        for version in await self._store.read(lambda view: list(view.keys.expiring())):
+            await self._expire(version, now)
+        self._told = max(self._told, now)
+
+    async def _destroy(self, version: KeyVersionRecord, now: int) -> None:
+        # First the key, then the log: it must not tell of what did not happen.
+        try:
+            if version.blob:
+                await self._keyholder.destroy(version.wrapped)
+        except DomainError:
+            return
+
+        def act(tx: Transaction) -> Callable[[Sealed], bytes]:
+            found = require_version(tx, version.app, version.key, version.version)
+            life = lifecycle.destroy(found.life, now)
+            put(tx, found, life, Told("key.destroy", DAEMON, "its time has come"))
+            return lambda _: b""
+
+        await self._try(act)
+
+    async def _expire(self, version: KeyVersionRecord, now: int) -> None:
+        days = lifecycle.warnings_due(version.life, self._told, now)
+        over = version.expires_at <= now
+        if days is None and not over:
+            return
+
+        def act(tx: Transaction) -> Callable[[Sealed], bytes]:
+            found = require_version(tx, version.app, version.key, version.version)
+            if days is not None:
+                tx.record(
+                    {
+                        "act": "key.cryptoperiod-warning",
+                        "principal": DAEMON,
+                        "keyVersion": found.name,
+                        "daysLeft": days,
+                    }
+                )
+            if over and self._free(tx, found):
+                life = lifecycle.deactivate(found.life)
+                put(tx, found, life, Told("key.deactivate", DAEMON, "its cryptoperiod is over"))
+            return lambda _: b""
+
+        if days is not None or await self._store.read(lambda view: self._free(view, version)):
+            await self._try(act)
+
+    @staticmethod
+    def _free(view: View, version: KeyVersionRecord) -> bool:
+        """Say whether nothing needs a version: it is no primary, and no build depends on it."""
+        key = require_key(view, version.app, version.key)
+        trust = FieldTrust(tuple(view.builds.list(version.app)))
+        return version.version != key.primary and not trust.newly_stranded(key, [version.version])
+
+    async def _try(self, act: Callable[[Transaction], Callable[[Sealed], bytes]]) -> None:
+        try:
+            await self._store.commit(act)
+        except DomainError:
+            return
+
+
+def ids(builds: Iterable[NativeBuild]) -> list[Json]:
+    """Return the ids of builds, for a leaf; at most a hundred."""
+    return list(sorted(b.id for b in builds)[:100])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a leaf tells of a change: which, by whom, why, and what more."""
+
+    act: str
+    principal: str
+    reason: str
+    more: Mapping[str, Json] = field(default_factory=dict)
+
+
+def put(tx: Transaction, version: KeyVersionRecord, life: Life, told: Told) -> KeyVersionRecord:
+    """Give a version another life and tell the log."""
+    made = version.living(life)
+    tx.keys.put_version(made)
+    tx.record(
+        {
+            "act": told.act,
+            "principal": told.principal,
+            "keyVersion": version.name,
+            "reason": told.reason,
+            **told.more,
+        }
+    )
+    return made
+
+
+def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -> KeyVersionRecord:
+    """Add a new version, PRE_ACTIVATION. Raises FailedPrecondition if another came first."""
+    identity = made.wrapped.identity
+    key = require_key(tx, identity.app, identity.key)
+    if identity.version != 1 + max(v.version for v in key.versions):
+        raise FailedPrecondition(
+            "another version was made at the same time; try again", reason="KEYS_CHANGING"
+        )
+    record = KeyVersionRecord(
+        app=identity.app,
+        key=identity.key,
+        version=identity.version,
+        scheme=identity.scheme,
+        algorithm=identity.algorithm,
+        state=KeyVersionState.PRE_ACTIVATION,
+        public_key=made.public_key,
+        public_key_sha256=identity.public_key_sha256,
+        blob=made.wrapped.blob,
+        created_at=now,
+        protection=made.protection,
+    )
+    tx.keys.add_version(record)
+    protection: dict[str, Json] = dict(record.protection)
+    tx.record(
+        {
+            "act": "key.create-version",
+            "principal": principal,
+            "keyVersion": record.name,
+            "scheme": record.scheme,
+            "algorithm": record.algorithm,
+            "publicKeySha256": record.public_key_sha256.hex(),
+            "protection": protection,
+        }
+    )
+    return record
+
+
+def require_key(view: View, app: str, key_id: str) -> KeyRecord:
+    """Return a key. Raises NotFound."""
+    key = view.keys.get(app, key_id)
+    if key is None:
+        raise NotFound(
+            f"there is no key apps/{app}/keys/{key_id}; `privyseal key list` shows them",
+            reason="KEY_NOT_FOUND",
+        )
+    return key
+
+
+def require_version(view: View, app: str, key_id: str, number: int) -> KeyVersionRecord:
+    """Return a key version. Raises NotFound."""
+    version = require_key(view, app, key_id).version(number)
+    if version is None:
+        raise NotFound(
+            f"there is no apps/{app}/keys/{key_id}/versions/{number}",
+            reason="KEY_VERSION_NOT_FOUND",
+        )
+    return version

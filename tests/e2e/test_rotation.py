@@ -1,0 +1,335 @@
+"""A rotation as the team that does it sees it: the command line, a real daemon, real projects."""
+
+import json
+import os
+import plistlib
+import threading
+import time
+import uuid
+
+import pytest
+from privyseal.errors import ClientError
+from privyseal.native_project import key_sha256, read_project
+
+from tests.conftest import Daemon
+from tests.softhsm import SoftHsm
+
+CAPACITOR = """
+import type {{ CapacitorConfig }} from '@capacitor/cli';
+// plugins: {{ LiveUpdate: {{ publicKey: 'not this one' }} }}
+const config: CapacitorConfig = {{
+  appId: 'com.example.app',
+  webDir: 'www', /* publicKey: 'nor this' */
+  plugins: {{
+    "LiveUpdate": {{
+      appId: '042a1261',
+      publicKey: '{key}',
+      server: {{ nested: true }},
+    }},
+    Other: {{ publicKey: 'x' }},
+  }},
+}};
+export default config;
+"""
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    running = Daemon(tmp_path_factory.mktemp("rotation") / "data", "approvals = 0\n")
+    running.init()
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def app(team, tmp_path):
+    app = "app-" + uuid.uuid4().hex[:8]
+    team.ok("app", "create", "--app-id", app, "--statement-key", tmp_path / "statement.pem")
+    team.ok(
+        *("live-update", "generate-signing-key", "--app-id", app),
+        *("--public", tmp_path / "v1.pem"),
+    )
+    team.ok("live-update", "create-channel", "--app-id", app, "--name", "production")
+    return app
+
+
+def project(folder, key, version="1.2.0", code="12"):
+    """Write a Capacitor project of both platforms that embeds a key."""
+    (folder / "android/app").mkdir(parents=True)
+    (folder / "capacitor.config.ts").write_text(CAPACITOR.format(key=key.replace("\n", "")))
+    (folder / "android/app/build.gradle").write_text(
+        "android {\n    defaultConfig {\n        // versionCode 99\n"
+        f'        versionCode {code}\n        versionName "{version}"\n    }}\n}}\n'
+    )
+    plist = folder / "ios/App/App/Info.plist"
+    plist.parent.mkdir(parents=True)
+    values = {
+        "CFBundleShortVersionString": "$(MARKETING_VERSION)",
+        "CFBundleVersion": "$(CURRENT_PROJECT_VERSION)",
+    }
+    plist.write_bytes(plistlib.dumps(values))
+    xcode = folder / "ios/App/App.xcodeproj/project.pbxproj"
+    xcode.parent.mkdir(parents=True)
+    xcode.write_text(f"MARKETING_VERSION = {version};\nCURRENT_PROJECT_VERSION = {code};\n" * 2)
+    return folder
+
+
+def publish(team, app, www, *more):
+    (www / "index.html").write_text(uuid.uuid4().hex)
+    return team.ok(
+        *("publish", "--app-id", app, "--build-dir", www, "--channel", "production"), *more
+    )
+
+
+def test_the_whole_rotation_on_the_command_line(team, app, www, tmp_path):
+    key = f"apps/{app}/keys/capawesome-v1"
+    old = project(tmp_path / "old", (tmp_path / "v1.pem").read_text())
+    made = team.ok("native", "register", "--app-id", app, "--project", old)["nativeBuilds"]
+    assert [b["nativeBuild"].split("/")[-1] for b in made] == [
+        "android-1.2.0-12",
+        "ios-1.2.0-12",
+    ]
+    publish(team, app, www)
+
+    started = team.run("rotation", "start", "--app-id", app, "--reason", "yearly")
+    assert started.code == 0, started.err
+    assert "compile the public key" in started.out
+    rotation = team.ok("rotation", "list", "--app-id", app)["rotations"][0]["rotation"]
+    waiting = team.run("rotation", "advance", rotation)
+    assert waiting.code == 1
+    assert "no live native build trusts version 2 yet" in waiting.err
+
+    public = team.ok("key", "show", f"{key}/versions/2")["publicKey"]
+    new = project(tmp_path / "new", public, "2.0.0", "20")
+    team.ok("native", "register", "--app-id", app, "--project", new)
+    for state in ("distributing", "overlap", "promoted"):
+        assert team.ok("rotation", "advance", rotation)["state"] == state
+    signed = publish(team, app, www)
+    assert signed["release"]
+    picture = tmp_path / "coverage.svg"
+    status = team.run("rotation", "status", "--app-id", app, "--svg", picture)
+    assert "android-1.2.0-12" in status.out
+    assert "served by version 1" in status.out
+    assert "served by version 2" in status.out
+    assert picture.read_text().startswith("<svg")
+    plan = team.run("rotation", "plan", "--app-id", app)
+    assert "strands  android-1.2.0-12, ios-1.2.0-12" in plan.out
+    refused = team.run("rotation", "advance", rotation)
+    assert "android-1.2.0-12 (0.0%)" in refused.err
+
+    behind = project(tmp_path / "behind", (tmp_path / "v1.pem").read_text(), "2.1.0", "21")
+    told = team.run("native", "register", "--app-id", app, "--project", behind)
+    assert told.code == 1
+    assert "new builds must trust" in told.err
+
+    for build in ("android-1.2.0-12", "ios-1.2.0-12"):
+        team.ok("native", "end", f"apps/{app}/nativeBuilds/{build}", "--reason", "forced update")
+    assert team.ok("rotation", "advance", rotation, "--expect", "promoted")["state"] == "retired"
+    chain = tmp_path / "chain.json"
+    team.ok("key", "successors", "--app-id", app, "--out", chain)
+    verified = team.ok("key", "verify-successors", chain, "--public-key", tmp_path / "v1.pem")
+    assert verified["newestPublicKey"] == public
+    other = tmp_path / "statement.pem"
+    assert team.run("key", "verify-successors", chain, "--public-key", other).code == 4
+    listed = team.ok("key", "list", "--app-id", app)["keyVersions"]
+    states = {v["name"]: v["state"] for v in listed if "capawesome" in v["name"]}
+    assert states == {f"{key}/versions/1": "DEACTIVATED", f"{key}/versions/2": "ACTIVE"}
+    team.ok("log", "verify", "--log-key", team.data / "log.vkey")
+
+
+def test_an_emergency_on_the_command_line(team, app, www, tmp_path):
+    standby = tmp_path / "standby.pem"
+    made = team.ok("key", "create-standby", "--app-id", app, "--public", standby)
+    assert made["keyVersion"].endswith("/versions/2")
+    for folder, key, version, code in (
+        ("old", "v1.pem", "1.0.0", "10"),
+        ("new", "standby.pem", "1.1.0", "11"),
+    ):
+        place = project(tmp_path / folder, (tmp_path / key).read_text(), version, code)
+        team.ok("native", "register", "--app-id", app, "--project", place)
+    publish(team, app, www)
+    time.sleep(1.1)
+    done = team.run(
+        *("rotation", "start", "--app-id", app, "--emergency", "--reason", "key on a forum"),
+        *("--since", "2026-01-01T00:00:00Z"),
+    )
+    assert done.code == 0, done.err
+    assert (
+        f"withdrawn, since it signed them after its compromise: apps/{app}/releases/1" in done.out
+    )
+    assert "served by the new version already: android-1.1.0-11, ios-1.1.0-11" in done.out
+    assert "repaired by a store release alone: android-1.0.0-10, ios-1.0.0-10" in done.out
+    show = team.ok("key", "show", f"apps/{app}/keys/capawesome-v1/versions/1")
+    assert show["state"] == "COMPROMISED"
+    assert show["compromise_time"] == "2026-01-01T00:00:00Z"
+    redeploy = ("deploy", "web", "--app-id", app, "--build-id", "1", "--destination", "production")
+    told = team.run(*redeploy)
+    assert "was withdrawn" in told.err
+    assert publish(team, app, www)["release"].endswith("/2")
+
+
+def test_a_destroyed_version_is_gone_from_the_token(tmp_path):
+    softhsm = SoftHsm(tmp_path / "softhsm")
+    daemon = Daemon(tmp_path / "data", "approvals = 0\n" + softhsm.settings())
+    daemon.init()
+    daemon.env |= softhsm.env
+    daemon.start()
+    try:
+        daemon.ok("app", "create", "--app-id", "a")
+        daemon.ok(
+            *("live-update", "generate-signing-key", "--app-id", "a", "--in-token"),
+            *("--public", tmp_path / "v1.pem"),
+        )
+        daemon.ok("key", "create-standby", "--app-id", "a", "--in-token")
+        version = "apps/a/keys/capawesome-v1/versions/2"
+        assert version in softhsm.tool("--list-objects", "--type", "privkey")
+        daemon.ok("key", "destroy", version, "--reason", "test", "--after", "1s")
+        end = time.monotonic() + 20
+        while daemon.ok("key", "show", version)["state"] != "DESTROYED":
+            assert time.monotonic() < end, daemon.log_text()
+            time.sleep(0.3)
+        left = softhsm.tool("--list-objects", "--type", "privkey")
+        assert version not in left
+        assert "versions/1" in left
+    finally:
+        daemon.stop()
+
+
+def rotations_under_load(team, app, www, folder, count):
+    """Rotate again and again while releases are signed; return what was refused meanwhile."""
+    from privyseal.connection import Connection, load_profile
+    from privyseal.v1 import signing_service_pb2 as pb
+
+    refused, signed, stop = [], [], threading.Event()
+
+    def load():
+        with Connection(load_profile(str(team.data / "admin/profile.toml"))) as to:
+            while not stop.is_set():
+                request = pb.SignReleaseRequest(
+                    parent=f"apps/{app}",
+                    version=uuid.uuid4().hex,
+                    bundle_sha256=os.urandom(32),
+                    bundle_length=1,
+                    manifest_sha256=b"m" * 32,
+                    bundle_blake2b=os.urandom(64),
+                )
+                try:
+                    to.call(to.signing.SignRelease, request)
+                    signed.append(1)
+                except ClientError as error:
+                    refused.append(str(error))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        register = ("native", "register", "--app-id", app, "--platform", "android")
+        for number in range(2, count + 2):
+            made = team.ok(
+                *("rotation", "start", "--app-id", app, "--key", "minisign"),
+                *("--reason", f"round {number}"),
+            )
+            public = folder / f"v{number}.pem"
+            public.write_text(team.ok("key", "show", made["newVersion"])["publicKey"])
+            team.ok(
+                *(*register, "--version-name", f"{number}.0.0", "--version-code", str(number)),
+                *("--plugin", "minisign", "--public-key", public),
+            )
+            for _ in range(3):
+                team.ok("rotation", "advance", made["rotation"])
+            if number > 2:
+                name = f"apps/{app}/nativeBuilds/android-{number - 1}.0.0-{number - 1}"
+                team.ok("native", "end", name, "--reason", "old")
+            team.ok("rotation", "advance", made["rotation"])
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return refused, len(signed)
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.long)])
+def test_no_request_fails_because_of_a_rotation(team, www, tmp_path, count):
+    app = "app-" + uuid.uuid4().hex[:8]
+    team.ok("app", "create", "--app-id", app)
+    team.ok(
+        *("live-update", "generate-signing-key", "--app-id", app, "--scheme", "minisign"),
+        *("--public", tmp_path / "v1.pub"),
+    )
+    team.ok("live-update", "create-channel", "--app-id", app, "--name", "production")
+    publish(team, app, www)
+    refused, signed = rotations_under_load(team, app, www, tmp_path, count)
+    assert refused == []
+    assert signed > 10 * count
+    states = [r["state"] for r in team.ok("rotation", "list", "--app-id", app)["rotations"]]
+    assert states == ["retired"] * count
+
+
+PEM = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9
+q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==
+-----END PUBLIC KEY-----
+"""
+
+
+def test_projects_of_each_kind_are_read(tmp_path):
+    capgo = tmp_path / "capgo"
+    (capgo / "android/app").mkdir(parents=True)
+    escaped = json.dumps(PEM)
+    (capgo / "capacitor.config.json").write_text(
+        f'{{"plugins": {{"CapacitorUpdater": {{"publicKey": {escaped}}}}}}}'
+    )
+    (capgo / "android/app/build.gradle.kts").write_text('versionCode = 7\nversionName = "0.7.0"\n')
+    (found,) = read_project(capgo)
+    assert (found.plugin, found.version_name, found.version_code) == ("capgo", "0.7.0", "7")
+    digest = key_sha256(found.public_keys[0])
+
+    codepush = tmp_path / "codepush"
+    strings = codepush / "android/app/src/main/res/values/strings.xml"
+    strings.parent.mkdir(parents=True)
+    strings.write_text(f'<resources><string name="CodePushPublicKey">{PEM}</string></resources>')
+    (codepush / "android/app/build.gradle").write_text("versionName '1.0'\nversionCode 3\n")
+    plist = codepush / "ios/Shop/Info.plist"
+    plist.parent.mkdir(parents=True)
+    plist.write_bytes(
+        plistlib.dumps(
+            {
+                "CFBundleShortVersionString": "1.0",
+                "CFBundleVersion": "4",
+                "CodePushPublicKey": PEM.replace("\n", ""),
+            }
+        )
+    )
+    android, ios = read_project(codepush)
+    assert (android.plugin, ios.plugin) == ("codepush", "codepush")
+    assert (ios.version_name, ios.version_code) == ("1.0", "4")
+    assert key_sha256(android.public_keys[0]) == key_sha256(ios.public_keys[0]) == digest
+
+    cordova = tmp_path / "cordova"
+    cordova.mkdir()
+    (cordova / "config.xml").write_text(
+        '<?xml version="1.0"?><!-- <widget version="9"> -->'
+        '<widget id="x" version="3.1.0" android-versionCode="31" ios-CFBundleVersion="3.1">'
+        '<platform name="android"/><plugin name="cordova-plugin-ionic"/></widget>'
+    )
+    (found,) = read_project(cordova)
+    assert (found.platform, found.plugin, found.version_code) == ("android", "ionic", "31")
+
+
+def test_what_a_project_does_not_say_is_asked_for(tmp_path):
+    with pytest.raises(ClientError, match="neither android nor ios"):
+        read_project(tmp_path)
+    (tmp_path / "android/app").mkdir(parents=True)
+    (tmp_path / "capacitor.config.ts").write_text(
+        "plugins: { LiveUpdate: { publicKey: readFileSync('key.pem') } }"
+    )
+    with pytest.raises(ClientError, match="--public-key"):
+        read_project(tmp_path)
+    (tmp_path / "capacitor.config.ts").unlink()
+    (tmp_path / "capacitor.config.json").write_text("{")
+    with pytest.raises(ClientError, match="is no JSON"):
+        read_project(tmp_path)
+    for text in ("", "abc", PEM.replace("MFkw", "AAAA"), "-----BEGIN X-----\n-----END X-----"):
+        with pytest.raises(ClientError, match="no public key"):
+            key_sha256(text)

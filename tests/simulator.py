@@ -1,0 +1,435 @@
+"""A daemon's services in one process, on a clock of their own, and devices that verify.
+
+The store, the log, the policies, the services, the keyholder's worker and the gateway's
+resolver are the real ones; only processes, sockets and the time are left out. A device is
+its embedded public keys and the code that its plugin verifies with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, utils
+from privyseal.verify.keys import load_public_key
+from privyseal.verify.note import NoteVerifier, format_note
+from privyseal.verify.statement import NativeRange, Statement
+from privyseald.adapters.policies_cedar import CedarPolicies
+from privyseald.adapters.repositories import Db
+from privyseald.adapters.sql_engine import make_engine, migrate
+from privyseald.adapters.sql_transaction import SqlView
+from privyseald.adapters.store_sql import SqlStore
+from privyseald.gateway.check_ins import CheckInCounter
+from privyseald.gateway.follow import Follower
+from privyseald.gateway.resolve import Resolver
+from privyseald.keyholder import wire
+from privyseald.keyholder.keystore import SoftwareKeystore
+from privyseald.keyholder.keystores import Keystores
+from privyseald.keyholder.v1 import keyholder_pb2 as pb
+from privyseald.keyholder.worker import Worker
+from privyseald.model.errors import FailedPrecondition
+from privyseald.model.field import NativeBuild
+from privyseald.model.native import NativeVersion
+from privyseald.model.policy import Grant, Role
+from privyseald.model.rotation import RotationKind
+from privyseald.model.schemes import Algorithm, GeneratedKey, KeyPlace, Scheme
+from privyseald.ports import Request
+from privyseald.services.access import Access
+from privyseald.services.keys import Keys
+from privyseald.services.native import NativeBuilds
+from privyseald.services.refusals import Refusals
+from privyseald.services.releases import Artifact, Releases
+from privyseald.services.renewal import Renewal
+from privyseald.services.rotations import Rotations
+from privyseald.services.signing import Signing
+from privyseald.services.versions import Sweeper, Versions
+
+APP = "app"
+ORIGIN = "test/log"
+DAY = 86_400
+START = 20_000 * DAY
+
+
+class InProcess:
+    """The keyholder's worker, called rather than spoken to."""
+
+    def __init__(self) -> None:
+        self.software = SoftwareKeystore(b"k" * 32)
+        self.worker = Worker(Keystores(self.software))
+        self.destroyed: list[str] = []
+
+    def _ask(self, **call: object) -> pb.Response:
+        response = self.worker.answer(pb.Request(id=1, **call))
+        if response.WhichOneof("result") == "failure":
+            raise FailedPrecondition(response.failure.message, reason="KEY_UNUSABLE")
+        return response
+
+    async def generate(self, identity, place=KeyPlace()):  # noqa: B008 - frozen
+        call = pb.GenerateKey(identity=wire.identity_to_wire(identity))
+        made = self._ask(generate_key=call).generated_key
+        return GeneratedKey(wire.key_from_wire(made.key), made.public_key, {})
+
+    async def sign_release(self, statement, statement_key, scheme_keys):
+        call = pb.SignRelease(
+            content=wire.content_to_wire(statement),
+            statement_key=wire.key_to_wire(statement_key),
+            scheme_keys=[wire.key_to_wire(key) for key in scheme_keys],
+        )
+        signed = self._ask(sign_release=call).signed_release
+        return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
+
+    async def sign_successor(self, old, new_version, new_public_key, at):
+        call = pb.SignSuccessor(
+            key=wire.key_to_wire(old),
+            new_version=new_version,
+            new_public_key=new_public_key,
+            time=at,
+        )
+        return self._ask(sign_successor=call).signed_successor.signature
+
+    async def destroy(self, key):
+        self._ask(destroy_key=pb.DestroyKey(key=wire.key_to_wire(key)))
+        self.destroyed.append(key.identity.name)
+
+
+class Forgetful:
+    """Keeps the last checkpoint in memory."""
+
+    def __init__(self) -> None:
+        self.note = ""
+
+    def read(self):
+        return None
+
+    def write(self, note: str) -> None:
+        self.note = note
+
+
+@dataclass
+class Device:
+    """A device: its binary's version, and what is compiled into it."""
+
+    build: str
+    platform: str
+    version_name: str
+    version_code: str
+    keys: tuple[bytes, ...]
+    installed: str = ""
+
+    def accepts(self, receipt_signature, bundle_sha256: bytes) -> bool:
+        """Verify as the plugin does, with the embedded keys and nothing else."""
+        for spki in self.keys:
+            key = load_public_key(spki)
+            try:
+                key.verify(
+                    receipt_signature.signature,
+                    bundle_sha256,
+                    padding.PKCS1v15(),
+                    utils.Prehashed(hashes.SHA256()),
+                )
+            except InvalidSignature:
+                continue
+            return True
+        return False
+
+
+@dataclass
+class World:
+    """Everything, with verbs for tests; each runs to its end."""
+
+    folder: Path
+    scheme: Scheme = Scheme.CAPAWESOME_V1
+    algorithm: Algorithm | None = None
+    plugin: str = "capawesome"
+    approvals: int = 0
+    now: int = START
+    devices: dict[str, Device] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.keyholder = InProcess()
+        self.log_key = ed25519.Ed25519PrivateKey.generate()
+        public = self.log_key.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
+        self.verifier = NoteVerifier(ORIGIN, public)
+        self.url = f"sqlite:///{self.folder / 'world.db'}"
+        migrate(self.url, self._note, ORIGIN)
+        engine = make_engine(self.url)
+        with engine.begin() as connection:
+            view = SqlView(Db(connection))
+            for person in ("olivia", "oscar"):
+                for role in Role:
+                    grant = Grant(f"{person}-{role}", f"certificate:{person}", role, "-")
+                    view.grants.add(grant)
+        engine.dispose()
+        self.open()
+        self.key = str(self.scheme)
+        self.run(
+            self.keys.create_app(
+                *(self.olivia, self.request()),
+                app=APP,
+                display_name="",
+                algorithm=None,
+                place=KeyPlace(),
+            )
+        )
+        if self.scheme is not Scheme.STATEMENT_V1:
+            self.run(
+                self.keys.create_key(
+                    *(self.olivia, self.request()),
+                    app=APP,
+                    key_id="",
+                    scheme=self.scheme,
+                    algorithm=self.algorithm,
+                    place=KeyPlace(),
+                )
+            )
+        create = self.releases.create_channel
+        self.run(create(self.olivia, self.request(), app=APP, channel="production"))
+
+    def open(self) -> None:
+        """Make the services anew, as after a crash: only the database is kept."""
+        clock = self.clock
+        self.kept = Forgetful()
+        self.store = SqlStore(
+            self.url, clock=clock, sign_checkpoint=self._note, origin=ORIGIN, kept=self.kept
+        )
+        policies = CedarPolicies(self.approvals)
+        refusals = Refusals(self.store, clock)
+        self.access = Access(self.store, policies, clock, refusals)
+        parts = (self.store, self.access, self.keyholder, clock)
+        self.renewal = Renewal(self.store, self.keyholder)
+        self.keys = Keys(*parts)
+        self.versions = Versions(*parts)
+        self.rotations = Rotations(*parts, versions=self.versions, renewal=self.renewal)
+        self.builds = NativeBuilds(self.store, self.access, clock, self.renewal.cover)
+        self.signing = Signing(*parts, ORIGIN)
+        self.releases = Releases(
+            self.store, self.access, clock, self.verifier, cover=self.renewal.cover
+        )
+        self.sweeper = Sweeper(self.store, self.keyholder, clock)
+        self.counter = CheckInCounter(self.store, clock)
+        follower = Follower(self.store, self.verifier, self.kept)
+        self.resolver = Resolver(self.store, self.verifier, follower, self.counter)
+        self.olivia, self.oscar = (
+            self.run(self.access.by_certificate(f"certificate:{name}", "1f"))
+            for name in ("olivia", "oscar")
+        )
+
+    def crash(self) -> None:
+        """Lose everything but the database."""
+        self.run(self.store.close())
+        self.open()
+
+    def close(self) -> None:
+        self.run(self.store.close())
+        self.loop.close()
+
+    def clock(self) -> int:
+        return self.now
+
+    def run(self, coroutine):
+        return self.loop.run_until_complete(coroutine)
+
+    def request(self, principal: str = "certificate:olivia") -> Request:
+        def encode(value):
+            self.answer = value
+            return b"x"
+
+        unique = uuid.uuid4()
+        return Request(principal, str(unique), unique.bytes, encode)
+
+    def do(self, coroutine):
+        """Run a mutation and return what its answer is made of."""
+        self.answer = None
+        self.run(coroutine)
+        return self.answer
+
+    def _note(self, checkpoint):
+        signature = self.log_key.sign(checkpoint.text().encode())
+        return format_note(checkpoint.text(), ORIGIN, self.verifier.public_key, signature)
+
+    # What people do.
+
+    def view(self, query):
+        return self.run(self.store.read(query))
+
+    def key_record(self):
+        return self.view(lambda view: view.keys.get(APP, self.key))
+
+    def version(self, number: int):
+        return self.key_record().version(number)
+
+    def states(self) -> dict[int, str]:
+        return {v.version: str(v.state) for v in self.key_record().versions}
+
+    def standby(self):
+        return self.do(
+            self.versions.create(
+                *(self.olivia, self.request()),
+                app=APP,
+                key_id=self.key,
+                algorithm=None,
+                place=KeyPlace(),
+            )
+        )
+
+    def register(self, build: str, *trusts: int, plugin: str = "", unknown: bytes = b""):
+        """Register a build such as `android-1.2.0-12` that embeds versions of the key."""
+        platform, name, code = build.split("-")
+        keys = [self.version(number).public_key for number in trusts]
+        keys += [unknown] if unknown else []
+        made = NativeBuild(
+            *(APP, "", platform, name, code, plugin or self.plugin),
+            tuple(sorted(hashlib.sha256(k).digest() for k in keys)),
+            0,
+        )
+        answer = self.do(
+            self.builds.register(self.olivia, self.request(), made, allow_unknown=bool(unknown))
+        )
+        self.devices[build] = Device(build, platform, name, code, tuple(keys))
+        return answer
+
+    def end(self, build: str, *, force: bool = False):
+        return self.do(
+            self.builds.end(self.olivia, self.request(), APP, build, reason="test", force=force)
+        )
+
+    def publish(self, *, ranges: tuple[NativeRange, ...] = (), deploy: bool = True) -> str:
+        """Sign, register and deploy a release; return its version."""
+        version = uuid.uuid4().hex
+        bundle = hashlib.sha256(version.encode()).digest()
+        wanted = Statement(
+            app=APP,
+            version=version,
+            counter=0,
+            bundle_sha256=bundle,
+            bundle_length=1,
+            manifest_sha256=bundle,
+            native_ranges=ranges,
+            source_commit="",
+            signed_at=0,
+            log_origin="",
+            bundle_blake2b=hashlib.blake2b(version.encode()).digest(),
+        )
+        self.run(self.signing.sign(self.olivia, self.request(), wanted))
+        artifact = Artifact(f"https://cdn.example/{version}.zip", "zip", "", "", "")
+        record = self.do(
+            self.releases.register(
+                self.olivia, self.request(), app=APP, version=version, artifact=artifact
+            )
+        )
+        if deploy:
+            self.deploy(record.counter)
+        return version
+
+    def deploy(self, counter: int) -> None:
+        self.do(
+            self.releases.deploy(
+                *(self.olivia, self.request()),
+                app=APP,
+                counter=counter,
+                channels=["production"],
+            )
+        )
+
+    def start(self, *, emergency: bool = False, new: int = 0, since: int = 0, who=None):
+        kind = RotationKind.EMERGENCY if emergency else RotationKind.PLANNED
+        return self.do(
+            self.rotations.start(
+                *(who or self.olivia, self.request()),
+                app=APP,
+                key_id=self.key,
+                kind=kind,
+                new=new,
+                reason="test",
+                place=KeyPlace(),
+                since=since,
+            )
+        )
+
+    def rotation(self):
+        found = self.view(lambda view: view.rotations.list(APP, self.key))
+        return found[-1] if found else None
+
+    def advance(self, *, force: bool = False, expected=None, who=None):
+        found = self.rotation()
+        return self.do(
+            self.rotations.advance(
+                *(who or self.olivia, self.request((who or self.olivia).principal)),
+                name=(APP, self.key, found.id),
+                expected=expected,
+                force=force,
+            )
+        )
+
+    def abort(self):
+        found = self.rotation()
+        return self.do(
+            self.rotations.abort(
+                *(self.olivia, self.request()),
+                name=(APP, self.key, found.id),
+                reason="test",
+            )
+        )
+
+    def status(self):
+        return self.run(self.rotations.status(self.olivia, APP, self.key))
+
+    def change(self, verb: str, number: int, **more):
+        method = getattr(self.versions, verb)
+        name = (APP, self.key, number)
+        return self.do(method(self.olivia, self.request(), name, **more))
+
+    def sweep(self) -> None:
+        self.run(self.sweeper.sweep())
+
+    def days(self, count: float) -> None:
+        self.now += int(count * DAY)
+
+    # What devices do.
+
+    def ask(self, build: str):
+        """Ask as a device; return what is served, or None."""
+        device = self.devices[build]
+        native = NativeVersion(device.platform, device.version_name, device.version_code)
+        served = self.run(self.resolver.channel(APP, "production", native))
+        if served is None or not served.compatible:
+            return None
+        return served
+
+    def updates(self, build: str) -> bool:
+        """Ask, verify with what the binary embeds, and install; False if that is refused."""
+        served = self.ask(build)
+        if served is None:
+            return False
+        signature = served.signature(str(self.scheme))
+        if signature is None:
+            return False
+        device = self.devices[build]
+        if not device.accepts(signature, served.receipt.statement.bundle_sha256):
+            return False
+        device.installed = served.snapshot
+        return True
+
+    def flush(self) -> None:
+        self.run(self.counter.flush())
+
+    def check_in(self, build: str, times: int = 1) -> None:
+        """Have devices of a build ask many times, without verifying each."""
+        for _ in range(times):
+            self.ask(build)
+        self.flush()
+
+    def leaves(self, *acts: str) -> list[dict]:
+        import json
+
+        found = self.view(lambda view: view.log.leaves(0, 1_000_000))
+        leaves = [json.loads(leaf) for _, leaf, _ in found]
+        return [leaf for leaf in leaves if leaf["act"] in acts] if acts else leaves
