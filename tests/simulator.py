@@ -32,6 +32,7 @@ from privyseald.keyholder.keystore import SoftwareKeystore
 from privyseald.keyholder.keystores import Keystores
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.keyholder.worker import Worker
+from privyseald.model import rotation
 from privyseald.model.errors import FailedPrecondition
 from privyseald.model.field import NativeBuild
 from privyseald.model.native import NativeVersion
@@ -356,10 +357,10 @@ class World:
 
     def rotation(self):
         found = self.view(lambda view: view.rotations.list(APP, self.key))
-        return found[-1] if found else None
+        return rotation.current(found)
 
-    def advance(self, *, force: bool = False, expected=None, who=None):
-        found = self.rotation()
+    def advance(self, *, force: bool = False, expected=None, who=None, found=None):
+        found = found or self.rotation()
         return self.do(
             self.rotations.advance(
                 *(who or self.olivia, self.request((who or self.olivia).principal)),

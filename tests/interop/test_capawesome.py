@@ -102,14 +102,16 @@ def https(tmp_path_factory, classes):
 
 @pytest.fixture
 def device(https, classes, tmp_path):
-    def run(app, key, *calls):
+    def run(app, key, *calls, version="1.0.0", code="1", phone="device"):
         done = subprocess.run(
             [
                 *("java", "-Dhttps.proxyHost=127.0.0.1", f"-Dhttps.proxyPort={https.proxy}"),
                 f"-Djavax.net.ssl.trustStore={https.folder / 'trust'}",
+                f"-Dapp.versionName={version}",
+                f"-Dapp.versionCode={code}",
                 "-Djavax.net.ssl.trustStorePassword=changeit",
                 *("-cp", ":".join([str(classes), *JARS]), "Device"),
-                *(tmp_path / "device", app, HOST, key, *calls),
+                *(tmp_path / phone, app, HOST, key, *calls),
             ],
             capture_output=True,
             text=True,
@@ -232,3 +234,49 @@ def test_a_changed_row_reaches_no_device(https, device, www, tmp_path, change, s
     assert page == "public"
     answers, _ = device(app, key, "sync")
     assert answers[0]["nextBundleId"]
+
+
+def test_old_and_new_binaries_update_through_a_whole_rotation(https, device, www, tmp_path):
+    """The unmodified client, built with the old key and with the new: both get every release."""
+    app, key, _ = release(https, tmp_path, www)
+    new_key = tmp_path / "new.pem"
+    register = ("native", "register", "--app-id", app, "--platform", "android", "--plugin")
+    old = {"version": "1.0.0", "code": "10", "phone": "old"}
+    new = {"version": "2.0.0", "code": "20", "phone": "new"}
+
+    def build(public, version, code, phone):
+        words = ("capawesome", "--version-name", version, "--version-code", code)
+        https.ok(*register, *words, "--public-key", public)
+
+    def publish():
+        (www / "index.html").write_text(uuid.uuid4().hex)
+        return https.ok(
+            *("publish", "--app-id", app, "--build-dir", www, "--channel", "production"),
+            *("--storage", https.folder / "store", "--public-url", f"https://{HOST}/artifacts"),
+        )["release"].rsplit("/", 1)[-1]
+
+    def updates(public, phone):
+        answers, _ = device(app, public, "sync", "reload", **phone)
+        return (answers[0].get("nextBundleId") or "").partition("-")[0]
+
+    build(key, **old)
+    assert updates(key, old) == "1"
+    words = ("rotation", "start", "--app-id", app, "--reason", "test")
+    started = https.ok(*words)
+    new_key.write_text(https.ok("key", "show", started["newVersion"])["publicKey"])
+    build(new_key, **new)
+    assert updates(new_key, new) == "", "nothing is signed for it yet"
+    for step in ("distributing", "overlap", "promoted"):
+        assert https.ok("rotation", "advance", started["rotation"])["state"] == step
+        if step == "distributing":
+            assert updates(new_key, new) == "1", "what is deployed was signed again"
+        number = publish()
+        assert updates(key, old) == number, step
+        assert updates(new_key, new) == number, step
+    number = publish()
+    status = https.run("rotation", "status", "--app-id", app)
+    assert "served by version 1" in status.out
+    # The rotation waits for the old build, whose devices still ask.
+    assert https.run("rotation", "advance", started["rotation"]).code == 1
+    assert updates(key, old) == number
+    assert updates(new_key, new) == number

@@ -55,6 +55,9 @@ _ORDER = (
     RotationState.RETIRED,
 )
 OPEN = frozenset(_ORDER[:-1])
+UNDER_WAY = frozenset(_ORDER[:-2])
+"""Before the promotion: of a key, one rotation at a time. Afterwards the old version may take
+months to retire, while the next rotation runs."""
 WINDOW_DAYS = 30
 """How far back check-ins are looked at."""
 STRANGERS = 0.01
@@ -106,6 +109,11 @@ class Rotation:
         return self.state in OPEN
 
     @property
+    def under_way(self) -> bool:
+        """Whether it keeps another rotation of the key from beginning."""
+        return self.state in UNDER_WAY
+
+    @property
     def next_state(self) -> RotationState | None:
         """Return what comes next; None at its end."""
         return _ORDER[_ORDER.index(self.state) + 1] if self.open else None
@@ -115,6 +123,15 @@ class Rotation:
         last = self.history[-1].at if self.history else 0
         step = Step(state, max(at, last), principal, forced)
         return replace(self, state=state, history=(*self.history, step))
+
+
+def current(rotations: Sequence[Rotation]) -> Rotation | None:
+    """Return the rotation to look at: what is under way, else what is open, else the last."""
+    for wanted in (lambda r: r.under_way, lambda r: r.open, lambda _: True):
+        found = [r for r in rotations if wanted(r)]
+        if found:
+            return found[-1]
+    return None
 
 
 @dataclass(frozen=True)
@@ -171,7 +188,7 @@ def start(
     Raises:
         FailedPrecondition: If another is under way, or a version is not fit for it.
     """
-    busy = next((r for r in others if r.open), None)
+    busy = next((r for r in others if r.under_way), None)
     # An emergency overtakes a planned rotation, and nothing else.
     planned = busy is not None and busy.kind is RotationKind.PLANNED
     if busy is not None and not (planned and kind is RotationKind.EMERGENCY):

@@ -191,10 +191,11 @@ def _require_up_to_date(tx: Transaction, build: NativeBuild) -> None:
         key = tx.keys.get(build.app, rotation.key)
         if key is None or rotation.state not in _AFTER_OVERLAP or key.scheme is not build.scheme:
             continue
-        new = key.version(rotation.new)
-        if new is not None and new.public_key_sha256 not in build.trusts:
+        fit = [v for v in key.versions if v.version >= rotation.new]
+        if not any(v.public_key_sha256 in build.trusts for v in fit):
+            name = f"{key.name}/versions/{rotation.new}"
             raise FailedPrecondition(
-                f"{rotation.name} is {rotation.state}: new builds must trust {new.name}; compile "
-                "its public key in, `privyseal key show` prints it",
+                f"{rotation.name} is {rotation.state}: new builds must trust {name}; compile its "
+                "public key in, `privyseal key show` prints it",
                 reason="BUILD_BEHIND_ROTATION",
             )

@@ -135,7 +135,7 @@ class Rotations:
             others = tx.rotations.list(app, key_id)
             rotation.start(found, others, kind, found.primary, chosen)
             for other in others:
-                if other.open:
+                if other.under_way:
                     self._supersede(tx, caller.principal, other, rotation_id)
             begun = Rotation(
                 app=app,
@@ -323,8 +323,7 @@ class Rotations:
 
         def query(view: View) -> Status:
             situation = self._situation(view, app, key_id)
-            found = view.rotations.list(app, key_id)
-            current = next((r for r in found if r.open), found[-1] if found else None)
+            current = rotation.current(view.rotations.list(app, key_id))
             since = self._clock() // DAY - WINDOW_DAYS
             return Status(
                 current,
@@ -479,11 +478,15 @@ class Rotations:
         return current.reached(state, self._clock(), principal, forced=bool(against))
 
 
+_FIT = frozenset({KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE})
+
+
 def _next_version(key: KeyRecord, others: Sequence[Rotation], kind: RotationKind) -> int:
     """Return the version that a rotation leads to if nobody names one, 0 for a new one."""
     if kind is RotationKind.EMERGENCY:
-        under_way = next((r.new for r in others if r.open), 0)
-        if under_way:
+        under_way = next((r.new for r in others if r.under_way), 0)
+        version = key.version(under_way)
+        if version is not None and under_way != key.primary and version.state in _FIT:
             return under_way
     waiting = [
         v.version

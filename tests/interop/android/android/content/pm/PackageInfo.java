@@ -1,6 +1,6 @@
 package android.content.pm;
 
 public class PackageInfo {
-  public String versionName = "1.0.0";
-  public long code = 1;
+  public String versionName = System.getProperty("app.versionName", "1.0.0");
+  public long code = Long.getLong("app.versionCode", 1);
 }
