@@ -415,7 +415,7 @@ class Rotations(Protocol):
         ...
 
     def list(self, app: str, key: str = "") -> list[Rotation]:
-        """Return those of an app, or of one key, oldest first."""
+        """Return those of an app, or of one key; those of a key oldest first."""
         ...
 
     def put(self, record: Rotation) -> None:

@@ -87,7 +87,7 @@ def _emergency_report(to: Any, name: str) -> list[str]:
 def advance(out: Output, name: str, expect: str | None, *, force: bool) -> None:
     """Take the next step of a rotation, if nothing stands in its way.
 
-    Example: privyseal rotation advance apps/042a1261/keys/capawesome-v1/rotations/0a1b2c3d4e5f
+    Example: privyseal rotation advance apps/042a1261/keys/capawesome-v1/rotations/1
     """
     from privyseal.v1 import rotation_service_pb2 as pb
 
@@ -105,7 +105,7 @@ def advance(out: Output, name: str, expect: str | None, *, force: bool) -> None:
 def abort(out: Output, name: str, reason: str) -> None:
     """Give a rotation up; the new version signs on if a live build depends on it.
 
-    Example: privyseal rotation abort apps/042a1261/keys/capawesome-v1/rotations/0a1b2c3d4e5f
+    Example: privyseal rotation abort apps/042a1261/keys/capawesome-v1/rotations/1
     --reason "wrong key compiled in"
     """
     from privyseal.v1 import rotation_service_pb2 as pb

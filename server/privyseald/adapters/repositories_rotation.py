@@ -67,10 +67,11 @@ class SqlRotations(Part):
 
     def list(self, app: str, key: str = "") -> list[Rotation]:
         t = schema.rotations
-        query = select(t).where(t.c.app == app).order_by(t.c.created_at, t.c.id)
+        query = select(t).where(t.c.app == app)
         if key:
             query = query.where(t.c.key == key)
-        return [_rotation(row) for row in self.rows(query)]
+        found = [_rotation(row) for row in self.rows(query)]
+        return sorted(found, key=lambda r: (r.key, int(r.id)))
 
     def put(self, record: Rotation) -> None:
         t = schema.rotations

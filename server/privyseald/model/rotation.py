@@ -80,7 +80,7 @@ class Rotation:
 
     Attributes:
         app, key: Of what.
-        id: Within the key.
+        id: Within the key: a number, from 1 on.
         kind: Planned, or an emergency.
         old, new: The numbers of the versions.
         state: How far it is.

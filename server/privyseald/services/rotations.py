@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -125,7 +124,6 @@ class Rotations:
             made = await self._versions.generate(app, key_id, None, place)
             chosen = made.wrapped.identity.version
         now = self._clock()
-        rotation_id = secrets.token_hex(6)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
@@ -133,6 +131,7 @@ class Rotations:
                 add_standby(tx, caller.principal, made, now)
             found = require_key(tx, app, key_id)
             others = tx.rotations.list(app, key_id)
+            rotation_id = str(1 + len(others))
             rotation.start(found, others, kind, found.primary, chosen)
             for other in others:
                 if other.under_way:
@@ -181,7 +180,7 @@ class Rotations:
                 "act": "rotation.abort",
                 "principal": principal,
                 "rotation": other.name,
-                "reason": f"an emergency ({rotation_id})",
+                "reason": f"an emergency (rotations/{rotation_id})",
                 "newVersionSignsOn": True,
             }
         )
