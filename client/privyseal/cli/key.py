@@ -48,20 +48,32 @@ def list_keys(out: Output, app_id: str) -> None:
 
 @command(commands, "show")
 @click.argument("name")
-def show(out: Output, name: str) -> None:
+@click.option("--public", type=PATH, default=None, help="Write the public key as devices want it.")
+def show(out: Output, name: str, public: Path | None) -> None:
     """Show a key version: its state, its public key, and where its private key is.
 
     Example: privyseal key show apps/042a1261/keys/capawesome-v1/versions/1
     """
+    from privyseal.cli.live_update import write_new
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
+    from privyseal.v1 import types_pb2
+    from privyseal.verify.keys import load_public_key
+    from privyseal.verify.schemes import public_key_text
 
+    if public is not None and public.exists():
+        raise ClientError(f"{public} exists; name another with --public")
     key_name = name.partition("/versions/")[0]
     with connect() as to:
         key = to.call(to.keys.GetKey, pb.GetKeyRequest(name=key_name)).key
     found = next((v for v in key.versions if v.name == name), None)
     if found is None:
         raise ClientError(f"there is no {name}; name it as `privyseal key list` does")
+    if public is not None:
+        scheme = types_pb2.Scheme.Name(key.scheme).removeprefix("SCHEME_").lower()
+        text = public_key_text(scheme.replace("_", "-"), load_public_key(found.public_key.encode()))
+        write_new(public, text.encode())
+        out.note(f"wrote {public}")
     protection = dict(found.protection) or {"backend": "software"}
     values = {
         "name": found.name,

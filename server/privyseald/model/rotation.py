@@ -25,8 +25,8 @@ from privyseal.verify.statement import NativeRange
 from privyseald.model.errors import FailedPrecondition
 from privyseald.model.field import FieldTrust, NativeBuild, serving, trusted
 from privyseald.model.native import admits
-from privyseald.model.records import KeyRecord
-from privyseald.model.schemes import KeyVersionState
+from privyseald.model.records import KeyRecord, KeyVersionRecord
+from privyseald.model.schemes import KeyVersionState, Scheme
 
 
 class RotationState(StrEnum):
@@ -226,15 +226,7 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
             ),
         )
     if rotation.state is RotationState.PREPARED:
-        if any(new.public_key_sha256 in b.trusts for b in live):
-            return ()
-        return (
-            Obstacle(
-                "NO_BUILD_TRUSTS",
-                f"no live native build trusts version {rotation.new} yet; compile its public key "
-                "into one and register it with `privyseal native register`",
-            ),
-        )
+        return _before_distributing(rotation, new, key.scheme, live)
     if rotation.state is RotationState.DISTRIBUTING:
         behind = [b for b in newest_of_platforms(live) if new.public_key_sha256 not in b.trusts]
         return _if_any(
@@ -253,6 +245,8 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
     return _before_retired(rotation, now)
 
 
+_FOR_PEOPLE = frozenset({Scheme.STATEMENT_V1, Scheme.STATEMENT_ML_DSA_V1})
+"""What auditors and the gateway verify: no build need embed a key of these."""
 _UNFIT = frozenset(
     {
         KeyVersionState.SUSPENDED,
@@ -262,6 +256,22 @@ _UNFIT = frozenset(
         KeyVersionState.DESTROYED,
     }
 )
+
+
+def _before_distributing(
+    rotation: Rotation, new: KeyVersionRecord, scheme: Scheme, live: Sequence[NativeBuild]
+) -> tuple[Obstacle, ...]:
+    if any(new.public_key_sha256 in b.trusts for b in live):
+        return ()
+    if not live and scheme in _FOR_PEOPLE:
+        return ()
+    return (
+        Obstacle(
+            "NO_BUILD_TRUSTS",
+            f"no live native build trusts version {rotation.new} yet; compile its public key "
+            "into one and register it with `privyseal native register`",
+        ),
+    )
 
 
 def _before_retired(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:

@@ -109,7 +109,13 @@ class Signing:
         app, caller = wanted.app, permit.caller
         content = hashlib.sha256(canonical(_identity(wanted))).digest()
         known = await self._app_keys(caller, app, wanted.version, content)
-        chosen = known.signers(app, wanted.native_ranges)
+        try:
+            chosen = known.signers(app, wanted.native_ranges)
+        except DomainError:
+            # What is remembered can be older than the key that was resumed or promoted since.
+            self._keys.pop(app, None)
+            known = await self._app_keys(caller, app, wanted.version, content)
+            chosen = known.signers(app, wanted.native_ranges)
         keys = tuple(signer.version for signer in chosen)
         now = self._clock()
         self._counters[app] = counter = self._counters[app] + 1
