@@ -26,7 +26,9 @@ from privyseald.model.schemes import (
     WrappedKey,
 )
 
+from tests import opencryptoki
 from tests.conftest import custodian
+from tests.opencryptoki import OpenCryptoki
 from tests.softhsm import MODULE, SoftHsm
 
 STATEMENT = Statement(
@@ -51,20 +53,33 @@ def softhsm(tmp_path_factory):
     return SoftHsm(tmp_path_factory.mktemp("softhsm"))
 
 
-@pytest.fixture(scope="module", params=["software", "token"])
+# What each place declares that it does not do; everything else it must.
+DECLARED = {
+    "software": set(),
+    "softhsm": {Algorithm.ML_DSA_65},
+    "opencryptoki": {Algorithm.ML_DSA_65, Algorithm.P256, Algorithm.ED25519},
+}
+
+
+@pytest.fixture(scope="module", params=DECLARED)
 def keyholder(request, softhsm, tmp_path_factory):
     """Run coroutines with a keyholder, and say where new keys go."""
     folder = tmp_path_factory.mktemp(request.param)
-    token = None
-    if request.param == "token":
+    token = other = None
+    if request.param == "softhsm":
         os.environ["SOFTHSM2_CONF"] = str(softhsm.conf)
         token = HsmSettings(MODULE, softhsm.label, str(folder), pin_file=str(softhsm.pin_file))
+    if request.param == "opencryptoki":
+        other = OpenCryptoki(folder)
+        token = HsmSettings(
+            opencryptoki.MODULE, other.label, str(folder), pin_file=str(other.pin_file)
+        )
     place = KeyPlace(token=token is not None)
 
     def run(scenario):
         async def with_pool():
             pool = KeyholderPool(source, 1, token=token is not None)
-            pool.folder = folder
+            pool.folder, pool.declared = folder, DECLARED[request.param]
             await pool.start()
             try:
                 return await scenario(pool, place)
@@ -75,7 +90,18 @@ def keyholder(request, softhsm, tmp_path_factory):
 
     with custodian(folder, token) as source:
         yield run
+    if other is not None:
+        other.close()
     os.environ.pop("SOFTHSM2_CONF", None)
+
+
+async def make(pool, place, named):
+    """Make a key where it should go; what a token declares not to do, it refuses in words."""
+    if place.token and named.algorithm in pool.declared:
+        with pytest.raises(FailedPrecondition, match=r"in software only|the token has no"):
+            await pool.generate(named, place)
+        place = KeyPlace()
+    return await pool.generate(named, place)
 
 
 def identity(scheme, algorithm, app="a"):
@@ -85,8 +111,8 @@ def identity(scheme, algorithm, app="a"):
 @pytest.mark.parametrize("algorithm", STATEMENT_ALGORITHMS)
 def test_a_release_is_signed_and_verifies(keyholder, algorithm):
     async def scenario(pool, place):
-        statement = await pool.generate(identity(Scheme.STATEMENT_V1, algorithm), place)
-        scheme = await pool.generate(identity(Scheme.CAPAWESOME_V1, Algorithm.RSA_2048), place)
+        statement = await make(pool, place, identity(Scheme.STATEMENT_V1, algorithm))
+        scheme = await make(pool, place, identity(Scheme.CAPAWESOME_V1, Algorithm.RSA_2048))
         signed = await pool.sign_release(STATEMENT, statement.wrapped, [scheme.wrapped])
         return statement, scheme, *signed
 
@@ -102,12 +128,8 @@ def test_a_release_is_signed_and_verifies(keyholder, algorithm):
 @pytest.mark.parametrize("scheme", BUNDLE_SCHEMES)
 def test_each_scheme_signs_what_its_verifier_verifies(keyholder, scheme):
     async def scenario(pool, place):
-        statement = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519), place)
-        if scheme is Scheme.STATEMENT_ML_DSA_V1 and place.token:
-            with pytest.raises(FailedPrecondition, match="in software only"):
-                await pool.generate(identity(scheme, ALGORITHMS[scheme][0]), place)
-            place = KeyPlace()
-        key = await pool.generate(identity(scheme, ALGORITHMS[scheme][0]), place)
+        statement = await make(pool, place, identity(Scheme.STATEMENT_V1, Algorithm.ED25519))
+        key = await make(pool, place, identity(scheme, ALGORITHMS[scheme][0]))
         return key, *await pool.sign_release(WHOLE, statement.wrapped, [key.wrapped])
 
     key, payload, (_, signature) = keyholder(scenario)
@@ -129,8 +151,8 @@ def test_no_digest_info_passes_for_a_digest(keyholder, scheme):
     info = bytes.fromhex("3031300d060960864801650304020105000420") + b"b" * 32
 
     async def scenario(pool, place):
-        statement = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519), place)
-        key = await pool.generate(identity(scheme, ALGORITHMS[scheme][0]), place)
+        statement = await make(pool, place, identity(Scheme.STATEMENT_V1, Algorithm.ED25519))
+        key = await make(pool, place, identity(scheme, ALGORITHMS[scheme][0]))
         for field in ("bundle_sha256", "codepush_sha256", "manifest_sha256", "bundle_blake2b"):
             for value in (info, b"b" * 31, b"b" * 33, b"b" * 65):
                 content = replace(WHOLE, **{field: value})
@@ -142,9 +164,9 @@ def test_no_digest_info_passes_for_a_digest(keyholder, scheme):
 
 def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):
     async def scenario(pool, place):
-        made = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519), place)
-        scheme = await pool.generate(identity(Scheme.CAPAWESOME_V1, Algorithm.RSA_2048), place)
-        other = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.ED25519, "b"), place)
+        made = await make(pool, place, identity(Scheme.STATEMENT_V1, Algorithm.ED25519))
+        scheme = await make(pool, place, identity(Scheme.CAPAWESOME_V1, Algorithm.RSA_2048))
+        other = await make(pool, place, identity(Scheme.STATEMENT_V1, Algorithm.ED25519, "b"))
         key = made.wrapped
         bad = {
             "another app's key": (other.wrapped, []),
@@ -184,7 +206,7 @@ def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):
 
 def test_a_key_of_a_killed_process_signs_in_the_next(keyholder):
     async def scenario(pool, place):
-        made = await pool.generate(identity(Scheme.STATEMENT_V1, Algorithm.P256), place)
+        made = await make(pool, place, identity(Scheme.STATEMENT_V1, Algorithm.P256))
         os.kill(pool.pids[0], 9)
         for _ in range(100):
             try:
@@ -279,7 +301,12 @@ def test_an_existing_key_is_imported_and_signs(keyholder, algorithm):
         for name, arguments in bad.items():
             with pytest.raises(DomainError):
                 assert not await take(*arguments), name
-        made = await take(named, sealed)
+        if place.token and algorithm in pool.declared:
+            with pytest.raises(FailedPrecondition, match="the token has no"):
+                await take(named, sealed)
+            made = await pool.import_key(named, sealed, token=False)
+        else:
+            made = await take(named, sealed)
         assert made.protection["origin"] == "imported"
         return made, *await pool.sign_release(STATEMENT, made.wrapped, [])
 

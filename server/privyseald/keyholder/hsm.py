@@ -158,8 +158,7 @@ class HsmKeystore:
 
     def generate(self, identity: KeyIdentity) -> GeneratedKey:
         """Make a key pair in the token that can sign and nothing else."""
-        if identity.algorithm is Algorithm.ML_DSA_65:
-            raise KeyUnusableError("keys of ml-dsa-65 are in software only")
+        self._require_able(identity.algorithm)
         key_id = secrets.token_bytes(_ID_BYTES)
         options: dict[str, Any] = {
             "id": key_id,
@@ -206,6 +205,7 @@ class HsmKeystore:
 
     def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
         """Put a private key, PKCS #8 DER, into the token, from where it never comes back."""
+        self._require_able(identity.algorithm)
         private = load_private_key(identity, pkcs8)
         key_id = secrets.token_bytes(_ID_BYTES)
         common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: identity.name}
@@ -268,6 +268,17 @@ class HsmKeystore:
             token = self._require().token
             serial = token.serial.rstrip(b"\0 ").decode("ascii", "replace")
             return TokenUri(token=token.label.strip(), serial=serial)
+
+    def _require_able(self, algorithm: Algorithm) -> None:
+        """Raise KeyUnusableError if the token cannot sign with such a key."""
+        if algorithm is Algorithm.ML_DSA_65:
+            raise KeyUnusableError("keys of ml-dsa-65 are in software only")
+        wanted = {Algorithm.P256: Mechanism.ECDSA, Algorithm.ED25519: Mechanism.EDDSA}
+        mechanism = wanted.get(algorithm, Mechanism.RSA_PKCS)
+        with token_errors():
+            able = self._require().token.slot.get_mechanisms()
+        if mechanism not in able:
+            raise KeyUnusableError(f"the token has no keys of {algorithm}")
 
     def _require(self) -> Any:
         if self._session is None:
