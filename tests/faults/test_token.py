@@ -1,13 +1,20 @@
 """A token behind the daemon: its keys, its failures, and what is never asked of it."""
 
+import contextlib
 import os
+import random
 import re
 import signal
 import time
 import uuid
 from pathlib import Path
 
+import grpc
 import pytest
+from privyseal.connection import Connection, load_profile
+from privyseal.v1 import signing_service_pb2 as pb
+from privyseal.verify.note import NoteVerifier
+from privyseal.verify.receipt import verify_receipt
 
 from tests.conftest import Daemon
 from tests.softhsm import MODULE, SoftHsm
@@ -243,3 +250,78 @@ def test_health_is_told_honestly(vault, softhsm):
     assert becomes("privyseal.keys.software", "SERVING")
     assert becomes("", "SERVING")
     to.close()
+
+
+def break_it(vault, softhsm, chance):
+    """Break something about the token in one of many ways; return what mends it."""
+    pids = keyholders(vault)
+    how = chance.choice(["removed", "killed", "crashed", "hung", "removed and killed"])
+    if how.startswith("removed"):
+        softhsm.remove()
+    for pid in pids if how != "removed" else []:
+        number = {"hung": signal.SIGSTOP, "crashed": signal.SIGSEGV}.get(how, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def mend():
+        if how.startswith("removed"):
+            softhsm.put_back()
+        for pid in pids if how == "hung" else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    return how, mend
+
+
+@pytest.mark.parametrize("cycles", [6, pytest.param(1000, marks=pytest.mark.long)])
+def test_the_token_breaks_and_comes_back_again_and_again(vault, softhsm, tmp_path, cycles):
+    """No wrong signature, none that the log lacks, service within 5 s, no PIN tried in vain."""
+    app = new_app(vault, tmp_path, "--in-token")
+    verifier = NoteVerifier.parse((vault.data / "log.vkey").read_text())
+    chance = random.Random(7)
+    signed, slowest, told = [], 0.0, set()
+
+    def sign(to):
+        request = pb.SignReleaseRequest(
+            parent=f"apps/{app}",
+            version=uuid.uuid4().hex,
+            bundle_sha256=os.urandom(32),
+            bundle_length=1,
+            manifest_sha256=b"m" * 32,
+            request_id=str(uuid.uuid4()),
+        )
+        receipt = to.signing.SignRelease(request, timeout=15).receipt
+        verify_receipt(receipt, log=verifier)
+        signed.append(receipt)
+
+    with Connection(load_profile(str(vault.data / "admin/profile.toml"))) as to:
+        for _ in range(cycles):
+            how, mend = break_it(vault, softhsm, chance)
+            end = time.monotonic() + chance.uniform(0.1, 1.0)
+            while time.monotonic() < end:
+                try:
+                    sign(to)
+                except grpc.RpcError as error:
+                    told.add((error.code().name, error.details()))
+                time.sleep(0.05)
+            mend()
+            mended = time.monotonic()
+            while True:
+                try:
+                    sign(to)
+                    break
+                except grpc.RpcError as error:
+                    told.add((error.code().name, error.details()))
+                    late = time.monotonic() - mended > 5
+                    assert not late, (how, error.details())  # noqa: PT017 - others may come
+                    time.sleep(0.05)
+            slowest = max(slowest, time.monotonic() - mended)
+    assert all(code == "UNAVAILABLE" and "try again" in text for code, text in told), told
+    leaves = [e for e in vault.entries() if e["act"] == "release.sign"]
+    assert len(leaves) >= len(signed)
+    vault.ok("log", "verify", "--log-key", vault.data / "log.vkey")
+    calls = vault.spied.read_text(errors="replace")
+    assert "CKR_PIN_INCORRECT" not in calls
+    assert not re.search(r"CKA_(VALUE|PRIVATE_EXPONENT|PRIME_1)\b", calls)
+    assert "C_WrapKey" not in calls
+    print(f"{cycles} cycles, {len(signed):,} signatures, service back within {slowest:.1f} s")
