@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,3 +60,21 @@ def read_secret(file: Path | None, prompt: str, *, confirm: bool = False) -> str
         return file.read_text().strip()
     except UnicodeDecodeError:
         raise OSError(f"{file} is no text") from None
+
+
+def show_now(lines: Iterable[str]) -> None:
+    """Print lines, and return only when standard output took them.
+
+    Raises:
+        OSError: If it did not; what was not taken is dropped.
+    """
+    try:
+        for line in lines:
+            click.echo(line)
+        sys.stdout.flush()
+    except OSError:
+        # The interpreter would try again at exit, and fail with a trace and a code of its own.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from privyseald import bootstrap
-from privyseald.cli import DATA, fail, read_secret, read_settings
+from privyseald.cli import DATA, fail, read_secret, read_settings, show_now
 from privyseald.config import Settings
 from privyseald.keyholder import kek as keks
 from privyseald.keyholder.custodian import SOCKET
@@ -254,9 +253,7 @@ def rewrap(  # noqa: PLR0917 - options
             record, words = keks.split(key, threshold, shares)
             keks.join(record, words[-threshold:])
             # Before anything is replaced: shares that nobody has seen open nothing.
-            for number, share in enumerate(words, 1):
-                click.echo(f"share {number} of {shares}: {share}")
-            sys.stdout.flush()
+            show_now([f"share {n} of {shares}: {share}" for n, share in enumerate(words, 1)])
         else:
             record = seal_anew(
                 *(key, provider, token, aws_key_id),

@@ -320,7 +320,7 @@ def test_shares_that_nobody_saw_replace_nothing(vault):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "privyseald.main", "kek", "rewrap", "--to", "shares"],
-            env=vault.env,
+            env={k: v for k, v in vault.env.items() if k != "PYTHONUNBUFFERED"},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
