@@ -20,19 +20,23 @@ class Bucket:
         self._burst = self._left = burst
         self._at: float | None = None
 
-    def spent(self, now: float) -> bool:
-        """Say whether there is none left, at a time in seconds."""
-        if self._at is not None:
-            self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        return self._left < 1
-
     def take(self, now: float) -> bool:
         """Take one, at a time in seconds; False if there is none left."""
-        if self.spent(now):
+        # Calls that wait end in another order than they came in: a time that has passed must
+        # not be counted again.
+        if self._at is None:
+            self._at = now
+        elif now > self._at:
+            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._at = now
+        if self._left < 1:
             return False
         self._left -= 1
         return True
+
+    def give(self) -> None:
+        """Put one back that was taken and not used."""
+        self._left = min(self._burst, self._left + 1)
 
 
 class Buckets:
@@ -61,7 +65,8 @@ class Buckets:
             self._buckets.move_to_end(name)
         return bucket.take(now)
 
-    def spent(self, name: str, now: float) -> bool:
-        """Say whether there is none of a name's left."""
+    def give(self, name: str) -> None:
+        """Put one of a name's back that was taken and not used."""
         bucket = self._buckets.get(name)
-        return bucket is not None and bucket.spent(now)
+        if bucket is not None:
+            bucket.give()

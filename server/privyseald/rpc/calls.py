@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -32,7 +33,8 @@ OpenMethod = Callable[[Any, _Req], Awaitable[_Res]]
 
 # A look-up costs the store little; many callers can share an address with one that guesses.
 _FAILURES_PER_SECOND, _FAILURES_BURST = 50, 500
-_REFUSED_PER_SECOND, _REFUSED_BURST = 10, 200
+# More than one caller has under way at once: after a start all of them may wait for a look-up.
+_REFUSED_PER_SECOND, _REFUSED_BURST = 10, 1000
 _OPEN_PER_SECOND, _OPEN_BURST = 200, 2000
 
 
@@ -70,12 +72,7 @@ class Gate:
         # the address, which it may share with all who come through one proxy.
         certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
         who = hashlib.sha256(certificate).hexdigest() if certificate else _address(context)
-        try:
-            caller = await self._authenticate(context, certificate, who, now)
-        except Unauthenticated as error:
-            if error.reason not in {"TOKEN_MALFORMED", "NO_CREDENTIAL"}:
-                (self._refused if certificate else self._failures).take(who, now)
-            raise
+        caller = await self._authenticate(context, certificate, who, now)
         if not self._principals.take(caller.principal, now):
             raise _too_many(f"calls by {caller.principal}")
         app = _app_of(request)
@@ -94,24 +91,43 @@ class Gate:
         self, context: Context, certificate: bytes, who: str, now: float
     ) -> Caller:
         if certificate:
-            if self._refused.spent(who, now):
-                raise _too_many("failed attempts with this certificate")
-            chain = b"".join(context.auth_context().get("x509_pem_cert_chain", ()))
-            return await self._access.by_certificate(*self._peers.identify(certificate, chain))
+            with _share(self._refused, who, now) as taken:
+                if not taken:
+                    raise _too_many("failed attempts with this certificate")
+                chain = b"".join(context.auth_context().get("x509_pem_cert_chain", ()))
+                return await self._access.by_certificate(*self._peers.identify(certificate, chain))
         for name, value in context.invocation_metadata() or ():
             if name == "authorization" and isinstance(value, str):
                 kind, _, text = value.partition(" ")
                 if kind.lower() == "bearer":
                     # What is no credential at all costs no look-up.
                     secret_id_of(text)
-                    # Who keeps guessing is not looked up any more; who is known still is.
-                    if self._failures.spent(who, now) and not self._access.knows(text):
-                        raise _too_many("failed attempts from this address")
-                    return await self._access.by_token(text)
+                    with _share(self._failures, who, now) as taken:
+                        # Who keeps guessing is not looked up any more; who is known still is.
+                        if not taken and not self._access.knows(text):
+                            raise _too_many("failed attempts from this address")
+                        return await self._access.by_token(text)
         raise Unauthenticated(
             "no credential; set PRIVYSEAL_TOKEN or use a client certificate",
             reason="NO_CREDENTIAL",
         )
+
+
+@contextlib.contextmanager
+def _share(failures: Buckets, who: str, now: float) -> Iterator[bool]:
+    """Take a share of failures before a look-up and put it back unless the look-up fails.
+
+    Before, because a share that is counted afterwards lets through as many as wait at once.
+    """
+    taken, failed = failures.take(who, now), False
+    try:
+        yield taken
+    except Unauthenticated:
+        failed = True
+        raise
+    finally:
+        if taken and not failed:
+            failures.give(who)
 
 
 def call(method: Method[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable[_Res]]:
