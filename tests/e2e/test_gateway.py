@@ -233,7 +233,7 @@ def test_deep_json_of_a_device_is_a_bad_request(served):
     [
         *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.5.5", "169.254.169.254", "0.0.0.0"),
         *("::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "224.0.0.1", "2002:7f00:1::"),
-        "100.64.0.1",
+        *("100.64.0.1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe"),
     ],
 )
 def test_addresses_that_are_not_public(address):
@@ -243,6 +243,7 @@ def test_addresses_that_are_not_public(address):
 def test_public_addresses():
     assert is_public("8.8.8.8")
     assert is_public("2606:4700:4700::1111")
+    assert is_public("64:ff9b::8.8.8.8")
 
 
 def test_listed_prefixes_are_of_their_host_and_path_alone(tmp_path):

@@ -21,6 +21,8 @@ import httpcore
 
 _TIMEOUT = {"timeout": {"connect": 10.0, "read": 30.0, "write": 10.0, "pool": 10.0}}
 _PIECE = 1 << 20
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052 section 2.1: behind it are IPv4 addresses, the network's own too."""
 
 
 class ArtifactError(Exception):
@@ -153,6 +155,8 @@ def is_public(address: str) -> bool:
     """Say whether an IP address is one of the public network's."""
     found = ipaddress.ip_address(address.partition("%")[0])
     inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
+    if found in _NAT64:
+        inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
     return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
 
 
