@@ -2,7 +2,8 @@
 
 Looked at, in the places where Capacitor, Cordova and React Native have them:
 
-- `capacitor.config.ts|js|json` and `app.json`: the plugin's public key.
+- `capacitor.config.ts|js|json`: the plugin's public key.
+- `app.json` and `app.config.js|ts` (Expo): versions, and the certificate of updates.
 - `android/app/build.gradle(.kts)`: versionName and versionCode; `strings.xml`: CodePush's key.
 - `ios/App`, `ios/*`: Info.plist, and the Xcode project where it refers to that.
 - `config.xml` (Cordova): versions of both platforms.
@@ -17,26 +18,49 @@ import binascii
 import json
 import plistlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from privyseal.errors import ClientError
+from privyseal.script_literals import (
+    MAX_SCRIPT,
+    Computed,
+    literal,
+    object_with,
+    properties,
+    without_comments,
+)
 
 MAX_FILE = 4 << 20
+_REMEDIES = {
+    "version_name": "name it with --version-name",
+    "version_code": "name it with --version-code",
+    "public_keys": "name the key's file with --public-key",
+}
 _PLUGINS = {"LiveUpdate": "capawesome", "CapacitorUpdater": "capgo"}
-_STRING = r"""(?:'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)"|`([^`$]*)`)"""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a project says of one platform's binary; empty where it does not say it."""
+    """What a project says of one platform's binary; empty where it does not say it.
+
+    Attributes:
+        platform: android or ios.
+        version_name: As people see it.
+        version_code: Android's version code, iOS's build number.
+        plugin: The live-update plugin.
+        public_keys: As the plugin embeds them.
+        unread: Why a value is not read that the project has, by attribute; with the remedy.
+    """
 
     platform: str
     version_name: str = ""
     version_code: str = ""
     plugin: str = ""
-    public_keys: tuple[str, ...] = field(default=())
+    public_keys: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_project(root: Path) -> list[Found]:
@@ -50,7 +74,7 @@ def read_project(root: Path) -> list[Found]:
     """
     if not root.is_dir():
         raise ClientError(f"{root} is not a directory")
-    plugin, keys = _capacitor(root)
+    plugin, keys, unread = _capacitor(root)
     found = [_android(root), _ios(root), *_cordova(root), *_expo(root)]
     merged: dict[str, Found] = {}
     for each in (f for f in found if f is not None):
@@ -58,14 +82,16 @@ def read_project(root: Path) -> list[Found]:
         merged[each.platform] = each if before is None else _merge(before, each)
     if not merged:
         raise ClientError(
-            f"{root} has neither android nor ios, nor config.xml or app.json; name the "
-            "versions with --platform, --version-name, --version-code, --plugin and --public-key"
+            f"{root} has neither android nor ios, nor config.xml, app.json or app.config.js; name "
+            "the versions with --platform, --version-name, --version-code, --plugin and "
+            "--public-key"
         )
     return [
         replace(
             each,
             plugin=each.plugin or plugin,
             public_keys=tuple(dict.fromkeys((*each.public_keys, *keys))),
+            unread={**each.unread, **unread},
         )
         for each in merged.values()
     ]
@@ -78,80 +104,65 @@ def _merge(first: Found, second: Found) -> Found:
         first.version_code or second.version_code,
         first.plugin or second.plugin,
         first.public_keys or second.public_keys,
+        {**second.unread, **first.unread},
     )
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most: int = MAX_FILE) -> str:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_FILE)
+            return file.read(most)
     except OSError:
         return ""
 
 
-def _capacitor(root: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the plugin and the public keys in Capacitor's configuration."""
+def _capacitor(root: Path) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """Return the plugin and the public keys in Capacitor's configuration, and what is unread."""
     values = _json(root / "capacitor.config.json")
     for name, plugin in _PLUGINS.items():
         settings = _get(values, "plugins", name)
         if isinstance(settings, dict):
             key = settings.get("publicKey")
-            return plugin, (key,) if isinstance(key, str) and key else ()
+            return plugin, (key,) if isinstance(key, str) and key else (), {}
     for file in ("capacitor.config.ts", "capacitor.config.js", "capacitor.config.mjs"):
-        text = _without_comments(_text(root / file))
+        text = without_comments(_text(root / file, MAX_SCRIPT))
         for name, plugin in _PLUGINS.items():
             at = re.search(rf"""['"]?\b{name}\b['"]?\s*:\s*\{{""", text)
             if at is None:
                 continue
-            block = _block(text, at.end())
-            key = re.search(rf"""['"]?\bpublicKey\b['"]?\s*:\s*{_STRING}\s*[,}}\n]""", block)
-            if key is None and re.search(r"\bpublicKey\b", block):
-                raise ClientError(
-                    f"{file} computes its publicKey, which is not run here; name the key's file "
-                    "with --public-key"
-                )
-            return plugin, (_unescape(_first(key)),) if key else ()
-    return "", ()
+            unread: dict[str, str] = {}
+            key = _said(file, properties(text, at.end()), "publicKey", "public_keys", unread)
+            return plugin, (key,) if key else (), unread
+    return "", (), {}
 
 
-def _block(text: str, start: int) -> str:
-    depth = 1
-    for at in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[start : at + 1]
-    return text[start:]
-
-
-def _without_comments(text: str) -> str:
-    return re.sub(rf"{_STRING}|/\*.*?\*/|//[^\n]*", _keep_strings, text, flags=re.DOTALL)
-
-
-def _keep_strings(match: re.Match[str]) -> str:
-    return " " if match[0].startswith("/") else match[0]
-
-
-def _first(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None)
-
-
-def _unescape(text: str) -> str:
-    plain = {"n": "\n", "r": "\r", "t": "\t"}
-    return re.sub(r"\\(.)", lambda m: plain.get(m[1], m[1]), text)
+def _said(
+    file: str, values: Mapping[str, str], name: str, attribute: str, unread: dict[str, str]
+) -> str:
+    """Return a property that a script says outright; note why it is unread if it does not."""
+    if name not in values:
+        return ""
+    try:
+        return literal(values[name])
+    except Computed:
+        unread[attribute] = (
+            f"{file} computes its {name}, which is not run here; {_REMEDIES[attribute]}"
+        )
+        return ""
 
 
 def _android(root: Path) -> Found | None:
     folder = root / "android/app"
     if not folder.is_dir():
         return None
-    text = _without_comments(_text(folder / "build.gradle") or _text(folder / "build.gradle.kts"))
-    name = re.search(rf"\bversionName\s*(?:=\s*)?{_STRING}", text)
+    text = without_comments(_text(folder / "build.gradle") or _text(folder / "build.gradle.kts"))
+    name = re.search(r"""\bversionName\s*(?:=\s*)?("[^"$\n]*"|'[^'\n]*')""", text)
     code = re.search(r"\bversionCode\s*(?:=\s*)?([0-9]+)", text)
     strings = _text(folder / "src/main/res/values/strings.xml")
     key = re.search(r'<string[^>]*name="CodePushPublicKey"[^>]*>([^<]+)</string>', strings)
     return Found(
         "android",
-        _first(name) if name else "",
+        name[1][1:-1] if name else "",
         code[1] if code else "",
         "codepush" if key else "",
         (key[1],) if key else (),
@@ -174,15 +185,19 @@ def _ios(root: Path) -> Found | None:
             values = plistlib.loads(file.read(MAX_FILE))
     except (OSError, ValueError, plistlib.InvalidFileException):
         values = {}
+    if not isinstance(values, dict):
+        values = {}
     project = next(iter(sorted(root.glob("ios/**/project.pbxproj"))), None)
     text = _text(project) if project else ""
     key = str(values.get("CodePushPublicKey", ""))
+    unread: dict[str, str] = {}
     return Found(
         "ios",
-        _plist_value(values, "CFBundleShortVersionString", text),
-        _plist_value(values, "CFBundleVersion", text),
+        _plist_value(values, "CFBundleShortVersionString", text, "version_name", unread),
+        _plist_value(values, "CFBundleVersion", text, "version_code", unread),
         "codepush" if key else "",
         (key,) if key else (),
+        unread,
     )
 
 
@@ -192,17 +207,17 @@ def _app_plists(root: Path) -> list[Path]:
     return [p for p in found if not any(word in p.parts[-2] for word in skipped)]
 
 
-def _plist_value(values: Any, name: str, project: str) -> str:
-    value = str(values.get(name, "")) if isinstance(values, dict) else ""
+def _plist_value(
+    values: Mapping[str, Any], name: str, project: str, attribute: str, unread: dict[str, str]
+) -> str:
+    value = str(values.get(name, ""))
     variable = re.fullmatch(r"\$[({](\w+)[)}]", value)
     if variable is None:
         return value
     told = set(re.findall(rf"\b{variable[1]}\s*=\s*\"?([^;\"]+)\"?\s*;", project))
     if len(told) > 1:
-        raise ClientError(
-            f"the Xcode project has several {variable[1]}; name the right one with "
-            "--version-name or --version-code"
-        )
+        unread[attribute] = f"the Xcode project has several {variable[1]}; {_REMEDIES[attribute]}"
+        return ""
     return told.pop().strip() if told else ""
 
 
@@ -228,18 +243,69 @@ def _cordova(root: Path) -> list[Found]:
 
 
 def _expo(root: Path) -> list[Found]:
+    """Return what `app.json` says, and over it `app.config.ts|js`, which starts from that."""
     values = _get(_json(root / "app.json"), "expo")
-    if not isinstance(values, dict):
+    file = next((f for f in ("app.config.ts", "app.config.js") if (root / f).is_file()), "")
+    if not file and not isinstance(values, dict):
         return []
-    version = str(values.get("version", ""))
-    android, ios = (_get(values, name) or {} for name in ("android", "ios"))
-    certificate = _get(values, "updates", "codeSigningCertificate")
-    keys = (_text(root / str(certificate)),) if certificate else ()
-    plugin = "expo" if certificate else ""
-    return [
-        Found("android", version, str(android.get("versionCode", "")), plugin, keys),
-        Found("ios", version, str(ios.get("buildNumber", "")), plugin, keys),
-    ]
+    project = _Expo(values, file, without_comments(_text(root / file, MAX_SCRIPT)) if file else "")
+    found = []
+    for platform, code in (("android", "versionCode"), ("ios", "buildNumber")):
+        unread: dict[str, str] = {}
+        version = project.say("version_name", unread, "version")
+        number = project.say("version_code", unread, platform, code)
+        certificate = project.say("public_keys", unread, "updates", "codeSigningCertificate")
+        key = _text(root / certificate) if certificate else ""
+        if certificate and not key:
+            unread["public_keys"] = (
+                f"the project's certificate {certificate} cannot be read; "
+                + _REMEDIES["public_keys"]
+            )
+        plugin = "expo" if certificate else ""
+        found.append(Found(platform, version, number, plugin, (key,) if key else (), unread))
+    return found
+
+
+class _Expo:
+    """Expo's configuration: static values, and what a script says over them.
+
+    Args:
+        values: Of `app.json`.
+        file: The script's name; "" if there is none.
+        script: The script, without comments.
+    """
+
+    def __init__(self, values: object, file: str, script: str) -> None:
+        self._values = values
+        self._file = file
+        self._script = script
+        # "version" alone is no sign: a script can hold other objects that have one.
+        kinds = ({"slug"}, {"expo"}, {"android", "ios", "updates"})
+        made = next((o for kind in kinds if (o := object_with(script, kind)) is not None), None)
+        inner = (made or {}).get("expo", "")
+        self._made = properties(inner, 1) if inner.startswith("{") else made
+
+    def say(self, attribute: str, unread: dict[str, str], *names: str) -> str:
+        """Return a value by its path; "" if none is said, or why it is unread is noted."""
+        if self._file:
+            over = self._over(attribute, unread, *names)
+            if over or attribute in unread:
+                return over
+        value = _get(self._values, *names)
+        return "" if value is None else str(value)
+
+    def _over(self, attribute: str, unread: dict[str, str], *names: str) -> str:
+        *outer, name = names
+        # What is assigned later is not in the object.
+        assigned = re.search(rf"\.{name}\s*=(?![=>])", self._script)
+        inside = None if assigned else self._made
+        for each in outer:
+            source = (inside or {}).get(each, "{}")
+            known = inside is not None and source.startswith("{")
+            inside = properties(source, 1) if known else None
+        if inside is None:
+            inside = {name: ""} if re.search(rf"\b{name}\b", self._script) else {}
+        return _said(self._file, inside, name, attribute, unread)
 
 
 def _json(path: Path) -> Any:

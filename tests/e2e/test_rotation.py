@@ -1,6 +1,5 @@
 """A rotation as the team that does it sees it: the command line, a real daemon, real projects."""
 
-import json
 import os
 import plistlib
 import threading
@@ -9,7 +8,6 @@ import uuid
 
 import pytest
 from privyseal.errors import ClientError
-from privyseal.native_project import key_sha256, read_project
 
 from tests.conftest import Daemon
 from tests.softhsm import SoftHsm
@@ -264,72 +262,3 @@ def test_no_request_fails_because_of_a_rotation(team, www, tmp_path, count):
     assert signed > 10 * count
     states = [r["state"] for r in team.ok("rotation", "list", "--app-id", app)["rotations"]]
     assert states == ["retired"] * count
-
-
-PEM = """-----BEGIN PUBLIC KEY-----
-MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9
-q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==
------END PUBLIC KEY-----
-"""
-
-
-def test_projects_of_each_kind_are_read(tmp_path):
-    capgo = tmp_path / "capgo"
-    (capgo / "android/app").mkdir(parents=True)
-    escaped = json.dumps(PEM)
-    (capgo / "capacitor.config.json").write_text(
-        f'{{"plugins": {{"CapacitorUpdater": {{"publicKey": {escaped}}}}}}}'
-    )
-    (capgo / "android/app/build.gradle.kts").write_text('versionCode = 7\nversionName = "0.7.0"\n')
-    (found,) = read_project(capgo)
-    assert (found.plugin, found.version_name, found.version_code) == ("capgo", "0.7.0", "7")
-    digest = key_sha256(found.public_keys[0])
-
-    codepush = tmp_path / "codepush"
-    strings = codepush / "android/app/src/main/res/values/strings.xml"
-    strings.parent.mkdir(parents=True)
-    strings.write_text(f'<resources><string name="CodePushPublicKey">{PEM}</string></resources>')
-    (codepush / "android/app/build.gradle").write_text("versionName '1.0'\nversionCode 3\n")
-    plist = codepush / "ios/Shop/Info.plist"
-    plist.parent.mkdir(parents=True)
-    plist.write_bytes(
-        plistlib.dumps(
-            {
-                "CFBundleShortVersionString": "1.0",
-                "CFBundleVersion": "4",
-                "CodePushPublicKey": PEM.replace("\n", ""),
-            }
-        )
-    )
-    android, ios = read_project(codepush)
-    assert (android.plugin, ios.plugin) == ("codepush", "codepush")
-    assert (ios.version_name, ios.version_code) == ("1.0", "4")
-    assert key_sha256(android.public_keys[0]) == key_sha256(ios.public_keys[0]) == digest
-
-    cordova = tmp_path / "cordova"
-    cordova.mkdir()
-    (cordova / "config.xml").write_text(
-        '<?xml version="1.0"?><!-- <widget version="9"> -->'
-        '<widget id="x" version="3.1.0" android-versionCode="31" ios-CFBundleVersion="3.1">'
-        '<platform name="android"/><plugin name="cordova-plugin-ionic"/></widget>'
-    )
-    (found,) = read_project(cordova)
-    assert (found.platform, found.plugin, found.version_code) == ("android", "ionic", "31")
-
-
-def test_what_a_project_does_not_say_is_asked_for(tmp_path):
-    with pytest.raises(ClientError, match="neither android nor ios"):
-        read_project(tmp_path)
-    (tmp_path / "android/app").mkdir(parents=True)
-    (tmp_path / "capacitor.config.ts").write_text(
-        "plugins: { LiveUpdate: { publicKey: readFileSync('key.pem') } }"
-    )
-    with pytest.raises(ClientError, match="--public-key"):
-        read_project(tmp_path)
-    (tmp_path / "capacitor.config.ts").unlink()
-    (tmp_path / "capacitor.config.json").write_text("{")
-    with pytest.raises(ClientError, match="is no JSON"):
-        read_project(tmp_path)
-    for text in ("", "abc", PEM.replace("MFkw", "AAAA"), "-----BEGIN X-----\n-----END X-----"):
-        with pytest.raises(ClientError, match="no public key"):
-            key_sha256(text)

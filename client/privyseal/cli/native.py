@@ -57,6 +57,13 @@ def register(  # noqa: PLR0917 - options
     if build_id and len(found) > 1:
         raise ClientError("--id is for one platform; name it with --platform")
     given = [read_text(path, "public key") for path in public_key]
+    told = {
+        "version_name": version_name,
+        "version_code": version_code,
+        "public_keys": given,
+    }
+    for why in (f.unread[name] for f in found for name in f.unread if not told[name]):
+        raise ClientError(why)
     rows = []
     with connect() as to:
         for each in found:
