@@ -17,6 +17,7 @@ from privyseal.verify.errors import VerificationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 APP = click.option("--app-id", required=True, envvar="PRIVYSEAL_APP_ID", help="The app's id.")
+KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
 ON = click.option("--app-id", default="-", help="The app; all of them if absent.")
 PATH = click.Path(path_type=Path)
 ROLES = [
@@ -100,6 +101,19 @@ def connect() -> Any:
 def time_text(stamp: Any) -> str:
     """Return a timestamp for people and programs alike."""
     return str(stamp.ToJsonString())
+
+
+def set_time(stamp: Any, text: str, option: str) -> None:
+    """Set a Timestamp to what an option says; not at all if that is empty.
+
+    Raises:
+        ClientError: If it says no time.
+    """
+    try:
+        if text:
+            stamp.FromJsonString(text)
+    except ValueError:
+        raise ClientError(f"{option} must be a time such as 2026-11-24T10:00:00Z") from None
 
 
 def role_number(name: str) -> Any:

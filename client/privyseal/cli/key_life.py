@@ -8,10 +8,19 @@ from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, PATH, Output, command, connect, read_text, time_text
+from privyseal.cli.common import (
+    APP,
+    KEY,
+    PATH,
+    Output,
+    command,
+    connect,
+    read_text,
+    set_time,
+    time_text,
+)
 
 commands = click.Group("key", help="Keys and their versions.")
-KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
 REASON = click.option("--reason", required=True)
 FORCE = click.option(
     "--force", is_flag=True, help="Though live builds depend on it; others must consent."
@@ -134,15 +143,10 @@ def compromise(out: Output, name: str, evidence: str, since: str) -> None:
     Example: privyseal key compromise apps/042a1261/keys/capawesome-v1/versions/2
     --evidence "found in a public repository" --since 2026-11-20T00:00:00Z
     """
-    from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
 
     request = pb.CompromiseKeyVersionRequest(name=name, evidence=evidence)
-    if since:
-        try:
-            request.compromise_time.FromJsonString(since)
-        except ValueError:
-            raise ClientError("--since must be a time such as 2026-11-24T10:00:00Z") from None
+    set_time(request.compromise_time, since, "--since")
     with connect() as to:
         _done(out, to.call(to.keys.CompromiseKeyVersion, request).key_version)
 

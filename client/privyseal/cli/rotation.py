@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, PATH, Output, command, connect, time_text
+from privyseal.cli.common import APP, KEY, PATH, Output, command, connect, set_time, time_text
 
 commands = click.Group("rotation", help="Rotate keys without stranding a device.")
-KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
 STATES = ["prepared", "distributing", "overlap", "promoted"]
 
 
@@ -41,7 +40,6 @@ def start(  # noqa: PLR0917 - options
 
     Example: privyseal rotation start --app-id 042a1261 --key capawesome-v1 --reason "yearly"
     """
-    from privyseal.errors import ClientError
     from privyseal.v1 import rotation_service_pb2 as pb
 
     name = f"apps/{app_id}/keys/{key}"
@@ -52,11 +50,7 @@ def start(  # noqa: PLR0917 - options
         reason=reason,
         in_token=in_token,
     )
-    if since:
-        try:
-            request.compromise_time.FromJsonString(since)
-        except ValueError:
-            raise ClientError("--since must be a time such as 2026-11-24T10:00:00Z") from None
+    set_time(request.compromise_time, since, "--since")
     with connect() as to:
         made = to.call(to.rotations.StartRotation, request).rotation
         lines = [f"started {made.name}: {made.old_version} to {made.new_version}"]
