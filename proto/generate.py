@@ -7,13 +7,14 @@ protobuf runtime it meets, and then fails at import.
 from __future__ import annotations
 
 import filecmp
+import os
+import subprocess
 import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from google.rpc import status_pb2
-from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
@@ -28,7 +29,6 @@ def generate(package: str, out: Path, *, services: bool) -> None:
     """Run protoc for one package into `out`."""
     sources = sorted(str(path) for path in (PROTO / package).glob("*.proto"))
     arguments = [
-        "protoc",
         f"--proto_path={PROTO}",
         f"--proto_path={files('grpc_tools') / '_proto'}",
         # google/rpc, from googleapis-common-protos.
@@ -38,8 +38,14 @@ def generate(package: str, out: Path, *, services: bool) -> None:
     ]
     if services:
         arguments += [f"--grpc_python_out={out}"]
-    if protoc.main([*arguments, *sources]) != 0:
-        sys.exit(f"protoc failed for {package}")
+    command = [sys.executable, "-m", "grpc_tools.protoc", *arguments, *sources]
+    # The plugins lie beside the interpreter, and report what they write.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    run = subprocess.run(  # noqa: S603 - our own sources
+        command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    if run.returncode != 0 or "warning:" in run.stderr:
+        sys.exit(f"protoc is not content with {package}:\n{run.stderr}")
     for stray in out.rglob("*_pb2_grpc.py"):
         if "service" not in stray.name:
             stray.unlink()

@@ -23,10 +23,9 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#privyseal/v1/rotation_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\x87\x01\n\x0cRotationStep\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06\x66orced\x18\x04 \x01(\x08\"\xd5\x01\n\x08Rotation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.privyseal.v1.RotationKind\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12\x13\n\x0bold_version\x18\x04 \x01(\t\x12\x13\n\x0bnew_version\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12+\n\x07history\x18\x07 \x03(\x0b\x32\x1a.privyseal.v1.RotationStep\"\xd0\x01\n\x14StartRotationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.privyseal.v1.RotationKind\x12\x13\n\x0bnew_version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x33\n\x0f\x63ompromise_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_token\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"A\n\x15StartRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"\"\n\x12GetRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x13GetRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"&\n\x14ListRotationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"B\n\x15ListRotationsResponse\x12)\n\trotations\x18\x01 \x03(\x0b\x32\x16.privyseal.v1.Rotation\"~\n\x16\x41\x64vanceRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x0e\x65xpected_state\x18\x02 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"C\n\x17\x41\x64vanceRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"H\n\x14\x41\x62ortRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"A\n\x15\x41\x62ortRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"%\n\x15GetFieldStatusRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xf2\x01\n\x16GetFieldStatusResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\x12/\n\tstandings\x18\x02 \x03(\x0b\x32\x1c.privyseal.v1.NativeStanding\x12(\n\x05steps\x18\x03 \x03(\x0b\x32\x19.privyseal.v1.PlannedStep\x12\'\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x19.privyseal.v1.DayCoverage\x12\x19\n\x11\x61\x66\x66\x65\x63ted_releases\x18\x05 \x03(\t\x12\x0f\n\x07primary\x18\x06 \x01(\r\"\xbe\x01\n\x0eNativeStanding\x12\x14\n\x0cnative_build\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x19\n\x11\x65mbedded_versions\x18\x03 \x03(\r\x12\x11\n\tserved_by\x18\x04 \x01(\r\x12\x11\n\tcheck_ins\x18\x05 \x01(\x04\x12\r\n\x05share\x18\x06 \x01(\x01\x12\x0f\n\x07verdict\x18\x07 \x01(\t\x12\x10\n\x08last_day\x18\x08 \x01(\t\x12\x14\n\x0cunknown_keys\x18\t \x01(\r\"\x86\x01\n\x0bPlannedStep\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\t\x12)\n\tobstacles\x18\x03 \x03(\x0b\x32\x16.privyseal.v1.Obstacle\x12\x0f\n\x07strands\x18\x04 \x03(\t\"R\n\x08Obstacle\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rnative_builds\x18\x03 \x03(\t\x12\x11\n\tforceable\x18\x04 \x01(\x08\"\x87\x01\n\x0b\x44\x61yCoverage\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12:\n\tcheck_ins\x18\x02 \x03(\x0b\x32\'.privyseal.v1.DayCoverage.CheckInsEntry\x1a/\n\rCheckInsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*e\n\x0cRotationKind\x12\x1d\n\x19ROTATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15ROTATION_KIND_PLANNED\x10\x01\x12\x1b\n\x17ROTATION_KIND_EMERGENCY\x10\x02*\xde\x01\n\rRotationState\x12\x1e\n\x1aROTATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROTATION_STATE_PREPARED\x10\x01\x12\x1f\n\x1bROTATION_STATE_DISTRIBUTING\x10\x02\x12\x1a\n\x16ROTATION_STATE_OVERLAP\x10\x03\x12\x1b\n\x17ROTATION_STATE_PROMOTED\x10\x04\x12\x1a\n\x16ROTATION_STATE_RETIRED\x10\x05\x12\x1a\n\x16ROTATION_STATE_ABORTED\x10\x06\x32\xb0\x04\n\x0fRotationService\x12X\n\rStartRotation\x12\".privyseal.v1.StartRotationRequest\x1a#.privyseal.v1.StartRotationResponse\x12R\n\x0bGetRotation\x12 .privyseal.v1.GetRotationRequest\x1a!.privyseal.v1.GetRotationResponse\x12X\n\rListRotations\x12\".privyseal.v1.ListRotationsRequest\x1a#.privyseal.v1.ListRotationsResponse\x12^\n\x0f\x41\x64vanceRotation\x12$.privyseal.v1.AdvanceRotationRequest\x1a%.privyseal.v1.AdvanceRotationResponse\x12X\n\rAbortRotation\x12\".privyseal.v1.AbortRotationRequest\x1a#.privyseal.v1.AbortRotationResponse\x12[\n\x0eGetFieldStatus\x12#.privyseal.v1.GetFieldStatusRequest\x1a$.privyseal.v1.GetFieldStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#privyseal/v1/rotation_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n\x0cRotationStep\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06\x66orced\x18\x04 \x01(\x08\"\xd5\x01\n\x08Rotation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.privyseal.v1.RotationKind\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12\x13\n\x0bold_version\x18\x04 \x01(\t\x12\x13\n\x0bnew_version\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12+\n\x07history\x18\x07 \x03(\x0b\x32\x1a.privyseal.v1.RotationStep\"\xd0\x01\n\x14StartRotationRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.privyseal.v1.RotationKind\x12\x13\n\x0bnew_version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x33\n\x0f\x63ompromise_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_token\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"A\n\x15StartRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"\"\n\x12GetRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x13GetRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"&\n\x14ListRotationsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"B\n\x15ListRotationsResponse\x12)\n\trotations\x18\x01 \x03(\x0b\x32\x16.privyseal.v1.Rotation\"~\n\x16\x41\x64vanceRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x0e\x65xpected_state\x18\x02 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"C\n\x17\x41\x64vanceRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"H\n\x14\x41\x62ortRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"A\n\x15\x41\x62ortRotationResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\"%\n\x15GetFieldStatusRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xf2\x01\n\x16GetFieldStatusResponse\x12(\n\x08rotation\x18\x01 \x01(\x0b\x32\x16.privyseal.v1.Rotation\x12/\n\tstandings\x18\x02 \x03(\x0b\x32\x1c.privyseal.v1.NativeStanding\x12(\n\x05steps\x18\x03 \x03(\x0b\x32\x19.privyseal.v1.PlannedStep\x12\'\n\x04\x64\x61ys\x18\x04 \x03(\x0b\x32\x19.privyseal.v1.DayCoverage\x12\x19\n\x11\x61\x66\x66\x65\x63ted_releases\x18\x05 \x03(\t\x12\x0f\n\x07primary\x18\x06 \x01(\r\"\xbe\x01\n\x0eNativeStanding\x12\x14\n\x0cnative_build\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x19\n\x11\x65mbedded_versions\x18\x03 \x03(\r\x12\x11\n\tserved_by\x18\x04 \x01(\r\x12\x11\n\tcheck_ins\x18\x05 \x01(\x04\x12\r\n\x05share\x18\x06 \x01(\x01\x12\x0f\n\x07verdict\x18\x07 \x01(\t\x12\x10\n\x08last_day\x18\x08 \x01(\t\x12\x14\n\x0cunknown_keys\x18\t \x01(\r\"\x86\x01\n\x0bPlannedStep\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.privyseal.v1.RotationState\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\t\x12)\n\tobstacles\x18\x03 \x03(\x0b\x32\x16.privyseal.v1.Obstacle\x12\x0f\n\x07strands\x18\x04 \x03(\t\"R\n\x08Obstacle\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rnative_builds\x18\x03 \x03(\t\x12\x11\n\tforceable\x18\x04 \x01(\x08\"\x87\x01\n\x0b\x44\x61yCoverage\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12:\n\tcheck_ins\x18\x02 \x03(\x0b\x32\'.privyseal.v1.DayCoverage.CheckInsEntry\x1a/\n\rCheckInsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*e\n\x0cRotationKind\x12\x1d\n\x19ROTATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15ROTATION_KIND_PLANNED\x10\x01\x12\x1b\n\x17ROTATION_KIND_EMERGENCY\x10\x02*\xde\x01\n\rRotationState\x12\x1e\n\x1aROTATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROTATION_STATE_PREPARED\x10\x01\x12\x1f\n\x1bROTATION_STATE_DISTRIBUTING\x10\x02\x12\x1a\n\x16ROTATION_STATE_OVERLAP\x10\x03\x12\x1b\n\x17ROTATION_STATE_PROMOTED\x10\x04\x12\x1a\n\x16ROTATION_STATE_RETIRED\x10\x05\x12\x1a\n\x16ROTATION_STATE_ABORTED\x10\x06\x32\xb0\x04\n\x0fRotationService\x12X\n\rStartRotation\x12\".privyseal.v1.StartRotationRequest\x1a#.privyseal.v1.StartRotationResponse\x12R\n\x0bGetRotation\x12 .privyseal.v1.GetRotationRequest\x1a!.privyseal.v1.GetRotationResponse\x12X\n\rListRotations\x12\".privyseal.v1.ListRotationsRequest\x1a#.privyseal.v1.ListRotationsResponse\x12^\n\x0f\x41\x64vanceRotation\x12$.privyseal.v1.AdvanceRotationRequest\x1a%.privyseal.v1.AdvanceRotationResponse\x12X\n\rAbortRotation\x12\".privyseal.v1.AbortRotationRequest\x1a#.privyseal.v1.AbortRotationResponse\x12[\n\x0eGetFieldStatus\x12#.privyseal.v1.GetFieldStatusRequest\x1a$.privyseal.v1.GetFieldStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,48 +34,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DAYCOVERAGE_CHECKINSENTRY']._loaded_options = None
   _globals['_DAYCOVERAGE_CHECKINSENTRY']._serialized_options = b'8\001'
-  _globals['_ROTATIONKIND']._serialized_start=2127
-  _globals['_ROTATIONKIND']._serialized_end=2228
-  _globals['_ROTATIONSTATE']._serialized_start=2231
-  _globals['_ROTATIONSTATE']._serialized_end=2453
-  _globals['_ROTATIONSTEP']._serialized_start=113
-  _globals['_ROTATIONSTEP']._serialized_end=248
-  _globals['_ROTATION']._serialized_start=251
-  _globals['_ROTATION']._serialized_end=464
-  _globals['_STARTROTATIONREQUEST']._serialized_start=467
-  _globals['_STARTROTATIONREQUEST']._serialized_end=675
-  _globals['_STARTROTATIONRESPONSE']._serialized_start=677
-  _globals['_STARTROTATIONRESPONSE']._serialized_end=742
-  _globals['_GETROTATIONREQUEST']._serialized_start=744
-  _globals['_GETROTATIONREQUEST']._serialized_end=778
-  _globals['_GETROTATIONRESPONSE']._serialized_start=780
-  _globals['_GETROTATIONRESPONSE']._serialized_end=843
-  _globals['_LISTROTATIONSREQUEST']._serialized_start=845
-  _globals['_LISTROTATIONSREQUEST']._serialized_end=883
-  _globals['_LISTROTATIONSRESPONSE']._serialized_start=885
-  _globals['_LISTROTATIONSRESPONSE']._serialized_end=951
-  _globals['_ADVANCEROTATIONREQUEST']._serialized_start=953
-  _globals['_ADVANCEROTATIONREQUEST']._serialized_end=1079
-  _globals['_ADVANCEROTATIONRESPONSE']._serialized_start=1081
-  _globals['_ADVANCEROTATIONRESPONSE']._serialized_end=1148
-  _globals['_ABORTROTATIONREQUEST']._serialized_start=1150
-  _globals['_ABORTROTATIONREQUEST']._serialized_end=1222
-  _globals['_ABORTROTATIONRESPONSE']._serialized_start=1224
-  _globals['_ABORTROTATIONRESPONSE']._serialized_end=1289
-  _globals['_GETFIELDSTATUSREQUEST']._serialized_start=1291
-  _globals['_GETFIELDSTATUSREQUEST']._serialized_end=1328
-  _globals['_GETFIELDSTATUSRESPONSE']._serialized_start=1331
-  _globals['_GETFIELDSTATUSRESPONSE']._serialized_end=1573
-  _globals['_NATIVESTANDING']._serialized_start=1576
-  _globals['_NATIVESTANDING']._serialized_end=1766
-  _globals['_PLANNEDSTEP']._serialized_start=1769
-  _globals['_PLANNEDSTEP']._serialized_end=1903
-  _globals['_OBSTACLE']._serialized_start=1905
-  _globals['_OBSTACLE']._serialized_end=1987
-  _globals['_DAYCOVERAGE']._serialized_start=1990
-  _globals['_DAYCOVERAGE']._serialized_end=2125
-  _globals['_DAYCOVERAGE_CHECKINSENTRY']._serialized_start=2078
-  _globals['_DAYCOVERAGE_CHECKINSENTRY']._serialized_end=2125
-  _globals['_ROTATIONSERVICE']._serialized_start=2456
-  _globals['_ROTATIONSERVICE']._serialized_end=3016
+  _globals['_ROTATIONKIND']._serialized_start=2101
+  _globals['_ROTATIONKIND']._serialized_end=2202
+  _globals['_ROTATIONSTATE']._serialized_start=2205
+  _globals['_ROTATIONSTATE']._serialized_end=2427
+  _globals['_ROTATIONSTEP']._serialized_start=87
+  _globals['_ROTATIONSTEP']._serialized_end=222
+  _globals['_ROTATION']._serialized_start=225
+  _globals['_ROTATION']._serialized_end=438
+  _globals['_STARTROTATIONREQUEST']._serialized_start=441
+  _globals['_STARTROTATIONREQUEST']._serialized_end=649
+  _globals['_STARTROTATIONRESPONSE']._serialized_start=651
+  _globals['_STARTROTATIONRESPONSE']._serialized_end=716
+  _globals['_GETROTATIONREQUEST']._serialized_start=718
+  _globals['_GETROTATIONREQUEST']._serialized_end=752
+  _globals['_GETROTATIONRESPONSE']._serialized_start=754
+  _globals['_GETROTATIONRESPONSE']._serialized_end=817
+  _globals['_LISTROTATIONSREQUEST']._serialized_start=819
+  _globals['_LISTROTATIONSREQUEST']._serialized_end=857
+  _globals['_LISTROTATIONSRESPONSE']._serialized_start=859
+  _globals['_LISTROTATIONSRESPONSE']._serialized_end=925
+  _globals['_ADVANCEROTATIONREQUEST']._serialized_start=927
+  _globals['_ADVANCEROTATIONREQUEST']._serialized_end=1053
+  _globals['_ADVANCEROTATIONRESPONSE']._serialized_start=1055
+  _globals['_ADVANCEROTATIONRESPONSE']._serialized_end=1122
+  _globals['_ABORTROTATIONREQUEST']._serialized_start=1124
+  _globals['_ABORTROTATIONREQUEST']._serialized_end=1196
+  _globals['_ABORTROTATIONRESPONSE']._serialized_start=1198
+  _globals['_ABORTROTATIONRESPONSE']._serialized_end=1263
+  _globals['_GETFIELDSTATUSREQUEST']._serialized_start=1265
+  _globals['_GETFIELDSTATUSREQUEST']._serialized_end=1302
+  _globals['_GETFIELDSTATUSRESPONSE']._serialized_start=1305
+  _globals['_GETFIELDSTATUSRESPONSE']._serialized_end=1547
+  _globals['_NATIVESTANDING']._serialized_start=1550
+  _globals['_NATIVESTANDING']._serialized_end=1740
+  _globals['_PLANNEDSTEP']._serialized_start=1743
+  _globals['_PLANNEDSTEP']._serialized_end=1877
+  _globals['_OBSTACLE']._serialized_start=1879
+  _globals['_OBSTACLE']._serialized_end=1961
+  _globals['_DAYCOVERAGE']._serialized_start=1964
+  _globals['_DAYCOVERAGE']._serialized_end=2099
+  _globals['_DAYCOVERAGE_CHECKINSENTRY']._serialized_start=2052
+  _globals['_DAYCOVERAGE_CHECKINSENTRY']._serialized_end=2099
+  _globals['_ROTATIONSERVICE']._serialized_start=2430
+  _globals['_ROTATIONSERVICE']._serialized_end=2990
 # @@protoc_insertion_point(module_scope)
