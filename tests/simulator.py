@@ -41,6 +41,7 @@ from privyseald.model.rotation import RotationKind
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyPlace, Scheme
 from privyseald.ports import Request
 from privyseald.services.access import Access
+from privyseald.services.field_status import FieldStatus
 from privyseald.services.keys import Keys
 from privyseald.services.native import NativeBuilds
 from privyseald.services.refusals import Refusals
@@ -48,7 +49,8 @@ from privyseald.services.releases import Artifact, Releases
 from privyseald.services.renewal import Renewal
 from privyseald.services.rotations import Rotations
 from privyseald.services.signing import Signing
-from privyseald.services.versions import Sweeper, Versions
+from privyseald.services.sweeping import Sweeper
+from privyseald.services.versions import Versions
 
 APP = "app"
 ORIGIN = "test/log"
@@ -209,6 +211,7 @@ class World:
         self.keys = Keys(*parts)
         self.versions = Versions(*parts)
         self.rotations = Rotations(*parts, versions=self.versions, renewal=self.renewal)
+        self.field = FieldStatus(self.store, self.access, clock)
         self.builds = NativeBuilds(self.store, self.access, clock, self.renewal.cover)
         self.signing = Signing(*parts, ORIGIN)
         self.releases = Releases(
@@ -381,7 +384,7 @@ class World:
         )
 
     def status(self):
-        return self.run(self.rotations.status(self.olivia, APP, self.key))
+        return self.run(self.field.of(self.olivia, APP, self.key))
 
     def change(self, verb: str, number: int, **more):
         method = getattr(self.versions, verb)

@@ -7,69 +7,35 @@ import gc
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 
 import grpc
 import structlog
 import uvicorn
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
-from privyseal.v1 import (
-    access_service_pb2,
-    access_service_pb2_grpc,
-    app_service_pb2,
-    app_service_pb2_grpc,
-    approval_service_pb2,
-    approval_service_pb2_grpc,
-    backup_service_pb2,
-    backup_service_pb2_grpc,
-    key_service_pb2,
-    key_service_pb2_grpc,
-    log_service_pb2,
-    log_service_pb2_grpc,
-    native_service_pb2,
-    native_service_pb2_grpc,
-    policy_service_pb2,
-    policy_service_pb2_grpc,
-    release_service_pb2,
-    release_service_pb2_grpc,
-    rotation_service_pb2,
-    rotation_service_pb2_grpc,
-    signing_service_pb2,
-    signing_service_pb2_grpc,
-)
-from privyseal.verify.backup import note_text
-from privyseal.verify.importing import import_key_text
 from privyseal.verify.keys import load_public_key, public_key_sha256
-from privyseal.verify.note import Checkpoint, format_note
 from prometheus_client import start_http_server
 
 from privyseald.adapters import policies_cedar
 from privyseald.adapters.alarm import LoudAlarm
 from privyseald.adapters.backup_archive import BackupArchiver, Quorum
 from privyseald.adapters.checkpoint_file import CheckpointFile
-from privyseald.adapters.identity_oidc import OidcTokens
-from privyseald.adapters.jwks import Jwks, JwksSource
+from privyseald.adapters.log_notes import LogNotes
 from privyseald.adapters.peers import CaFile, CertificatePeers
 from privyseald.adapters.server_tls import ServerTls
 from privyseald.adapters.sql_engine import migrate
 from privyseald.adapters.store_sql import SqlStore
-from privyseald.config import IssuerSettings, Settings
+from privyseald.config import Settings
 from privyseald.gateway.app import create_gateway
 from privyseald.gateway.artifacts import Cache
 from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.fetch import Sources
-from privyseald.keyholder.custody import Custody, CustodySettings
-from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import DomainError, Unavailable
 from privyseald.model.schemes import WrappedKey
-from privyseald.model.workload import Issuer
 from privyseald.ports import Transaction
 from privyseald.rpc.access_servicer import AccessServicer
 from privyseald.rpc.app_servicer import AppServicer
@@ -79,6 +45,7 @@ from privyseald.rpc.calls import Gate
 from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
 from privyseald.rpc.policy_servicer import PolicyServicer
+from privyseald.rpc.registration import add_services
 from privyseald.rpc.release_servicer import ReleaseServicer
 from privyseald.rpc.rotation_servicer import NativeServicer, RotationServicer
 from privyseald.rpc.sealed import Sealed
@@ -88,6 +55,7 @@ from privyseald.services.audit import Audit
 from privyseald.services.backups import Backups
 from privyseald.services.consent import Consent
 from privyseald.services.credentials import Credentials
+from privyseald.services.field_status import FieldStatus
 from privyseald.services.grants import Grants
 from privyseald.services.keys import Keys
 from privyseald.services.native import NativeBuilds
@@ -97,9 +65,11 @@ from privyseald.services.releases import Releases
 from privyseald.services.renewal import Renewal
 from privyseald.services.rotations import Rotations
 from privyseald.services.signing import Signing
-from privyseald.services.versions import Sweeper, Versions
+from privyseald.services.sweeping import Sweeper
+from privyseald.services.versions import Versions
 from privyseald.services.workloads import Workloads
 from privyseald.setup import clock, log_key_identity, log_verifier
+from privyseald.wiring import custody, tokens
 
 MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
@@ -124,86 +94,6 @@ SERVER_OPTIONS = [
 ]
 
 
-def token_settings(settings: Settings) -> HsmSettings | None:
-    """Return what the keyholders need to know of the token, None if there is none."""
-    if settings.hsm is None:
-        return None
-    given = settings.hsm
-    return HsmSettings(
-        module=str(given.module),
-        token=given.token,
-        state=str(settings.data),
-        serial=given.serial,
-        pin_file=str(settings.file(given.pin_file)) if given.pin_file else "",
-        pin_env=given.pin_env,
-        pin_credential=given.pin_credential,
-        pin_prompt=given.pin_prompt,
-    )
-
-
-def login_to_token(settings: Settings, ask: Callable[[str], str]) -> None:
-    """Try the token's PIN once more, because a person says so.
-
-    Args:
-        settings: Which token.
-        ask: Asks that person for the PIN, where it is in no file.
-
-    Raises:
-        HsmDownError: If it fails; PinRefusedError if the PIN was refused.
-        ValueError: If there is no token in the settings.
-    """
-    token = token_settings(settings)
-    if token is None:
-        raise ValueError("there is no [hsm] in the settings")
-    if token.pin_prompt:
-        token = replace(token, typed=ask("PIN"))
-    (settings.data / REFUSED).unlink(missing_ok=True)
-    # Here, so that a daemon without a token needs no PKCS #11 library.
-    from privyseald.keyholder.hsm import log_in, token_errors
-
-    with token_errors(), log_in(token):
-        pass
-
-
-def custody(settings: Settings) -> Custody:
-    """Return where the keyholders get the key-encryption key from."""
-    file = settings.kek.passphrase_file
-    return Custody(
-        CustodySettings(
-            data=str(settings.data),
-            passphrase_file=str(settings.file(file)) if file else "",
-            passphrase_credential=settings.kek.passphrase_credential,
-            token=token_settings(settings),
-        )
-    )
-
-
-def _tokens(settings: Settings) -> OidcTokens:
-    return OidcTokens([_issuer(settings, issuer) for issuer in settings.issuers])
-
-
-def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
-    issuer = Issuer(
-        name=given.name,
-        provider=given.provider,
-        url=given.url,
-        audience=given.audience or settings.token_audience,
-        organizations=given.organizations,
-        max_lifetime=given.max_lifetime,
-        session_seconds=given.session_seconds,
-        claims=given.claims,
-    )
-    source = JwksSource(
-        issuer=given.url,
-        uri=given.jwks_uri,
-        file=settings.file(given.jwks_file) if given.jwks_file else None,
-        ca_file=settings.file(given.ca_file) if given.ca_file else None,
-        hosts=given.jwks_hosts,
-        stale_seconds=given.stale_seconds,
-    )
-    return issuer, Jwks(source, time.monotonic)
-
-
 class Daemon:
     """A running daemon."""
 
@@ -216,6 +106,7 @@ class Daemon:
         log_key = WrappedKey(log_key_identity(digest), (data / "log.key").read_bytes())
         self.log_keyholder = LogKeyholder(self.kek, log_key)
         self.verifier = log_verifier(settings, spki)
+        self._notes = LogNotes(self.log_keyholder, self.verifier)
         self.keyholder = KeyholderPool(
             self.kek, settings.keyholder_count, token=settings.hsm is not None
         )
@@ -223,7 +114,7 @@ class Daemon:
         self.store = SqlStore(
             settings.database_url,
             clock=clock,
-            sign_checkpoint=self._sign_checkpoint,
+            sign_checkpoint=self._notes.checkpoint,
             origin=settings.log_origin,
             kept=self._kept,
         )
@@ -235,7 +126,7 @@ class Daemon:
         self._policies = TeamPolicies(store, access, policies, clock)
         self._grants = Grants(store, access, clock)
         self._credentials = Credentials(store, access, clock)
-        self._workloads = Workloads(store, access, _tokens(settings), clock, self._refusals)
+        self._workloads = Workloads(store, access, tokens(settings), clock, self._refusals)
         self._consent = Consent(store, access, clock, needed=settings.approvals, alarm=LoudAlarm())
         own = CaFile(data / "tls/ca.pem")
         domains = {d.name: CaFile(settings.file(d.bundle)) for d in settings.trust_domains}
@@ -252,13 +143,22 @@ class Daemon:
         self._rotations = Rotations(
             *(store, access, keyholder, clock), versions=self._versions, renewal=self._renewal
         )
+        self._field = FieldStatus(store, access, clock)
         self._builds = NativeBuilds(store, access, clock, self._renewal.cover)
         self._sweeper = Sweeper(store, keyholder, clock)
         self._check_ins = CheckInCounter(store, clock)
         self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
         self._releases = Releases(store, access, clock, self.verifier, cover=self._renewal.cover)
         self._audit = Audit(store, access)
-        self._backups = Backups(store, access, self._archiver())
+        chosen = settings.backup
+        archiver = BackupArchiver(
+            *(data, settings.database_url, settings.log_origin),
+            Quorum(chosen.keys, chosen.threshold) if chosen else None,
+            seal=self.kek.seal_backup,
+            sign=self._notes.backup,
+            clock=clock,
+        )
+        self._backups = Backups(store, access, archiver)
         self._import_note = ""
         self._servers: list[grpc.aio.Server] = []
         self._gateway: uvicorn.Server | None = None
@@ -278,7 +178,7 @@ class Daemon:
         await self.keyholder.start()
         try:
             await asyncio.to_thread(self.log_keyholder.start)
-            self._import_note = await asyncio.to_thread(self._sign_import_key)
+            self._import_note = await asyncio.to_thread(self._notes.import_key)
         except (OSError, ValueError):
             raise Unavailable("the log's keyholder could not start", reason="LOG_DOWN") from None
         head = (await self.store.read(lambda view: view.log.head())).note
@@ -375,8 +275,13 @@ class Daemon:
 
     async def _do_what_is_due(self) -> None:
         for due in (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep):
-            with suppress(DomainError):
+            try:
                 await due()
+            except DomainError:
+                continue
+            except Exception as error:  # noqa: BLE001 - health is watched on, whatever this was
+                name = type(error).__name__
+                structlog.get_logger("privyseald").error("a duty failed", error=name)
 
     async def _tell_health(self) -> None:
         """Say honestly what can sign: the whole, and each place where keys are."""
@@ -392,98 +297,23 @@ class Daemon:
         # Sealed again, what runs signs on, and what dies is not replaced.
         await self._health.set("privyseal.kek", serving if self.kek.opened else down)
 
-    def _archiver(self) -> BackupArchiver:
-        settings = self._settings
-        chosen = settings.backup
-
-        def sign(digest: bytes) -> str:
-            origin = settings.log_origin
-            signature = self.log_keyholder.sign_backup(origin, digest)
-            return format_note(
-                note_text(origin, digest), origin, self.verifier.public_key, signature
-            )
-
-        return BackupArchiver(
-            settings.data,
-            settings.database_url,
-            settings.log_origin,
-            Quorum(chosen.keys, chosen.threshold) if chosen else None,
-            seal=self.kek.seal_backup,
-            sign=sign,
-            clock=clock,
-        )
-
-    def _sign_checkpoint(self, checkpoint: Checkpoint) -> str:
-        signature = self.log_keyholder.sign_checkpoint(checkpoint)
-        return format_note(
-            checkpoint.text(), checkpoint.origin, self.verifier.public_key, signature
-        )
-
-    def _sign_import_key(self) -> str:
-        origin = self._settings.log_origin
-        public_key, signature = self.log_keyholder.sign_import_key(origin)
-        text = import_key_text(origin, public_key)
-        return format_note(text, origin, self.verifier.public_key, signature)
-
     def _add_services(self, server: grpc.aio.Server) -> None:
-        gate, keys, signing = self._gate, self._keys, self._signing
-        releases, audit = self._releases, self._audit
-        app_service_pb2_grpc.add_AppServiceServicer_to_server(AppServicer(gate, keys), server)
-        key_service_pb2_grpc.add_KeyServiceServicer_to_server(
-            KeyServicer(gate, keys, self._versions, self._import_note), server
+        gate, schema = self._gate, policies_cedar.schema_text()
+        builtin = policies_cedar.builtin_text(self._settings.approvals)
+        servicers = (
+            AppServicer(gate, self._keys),
+            KeyServicer(gate, self._keys, self._versions, self._import_note),
+            SigningServicer(gate, self._signing),
+            ReleaseServicer(gate, self._releases),
+            LogServicer(gate, self._audit, self.verifier.vkey()),
+            AccessServicer(gate, self._credentials, self._grants, self._workloads),
+            ApprovalServicer(gate, self._consent, clock),
+            PolicyServicer(gate, self._policies, schema, builtin),
+            RotationServicer(gate, self._rotations, self._field),
+            NativeServicer(gate, self._builds),
+            BackupServicer(gate, self._backups),
         )
-        signing_service_pb2_grpc.add_SigningServiceServicer_to_server(
-            SigningServicer(gate, signing), server
-        )
-        release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(
-            ReleaseServicer(gate, releases), server
-        )
-        log_service_pb2_grpc.add_LogServiceServicer_to_server(
-            LogServicer(gate, audit, self.verifier.vkey()), server
-        )
-        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
-            AccessServicer(gate, self._credentials, self._grants, self._workloads), server
-        )
-        approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(
-            ApprovalServicer(gate, self._consent, clock), server
-        )
-        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(
-            PolicyServicer(
-                gate,
-                self._policies,
-                policies_cedar.schema_text(),
-                policies_cedar.builtin_text(self._settings.approvals),
-            ),
-            server,
-        )
-        rotation_service_pb2_grpc.add_RotationServiceServicer_to_server(
-            RotationServicer(gate, self._rotations), server
-        )
-        native_service_pb2_grpc.add_NativeServiceServicer_to_server(
-            NativeServicer(gate, self._builds), server
-        )
-        backup_service_pb2_grpc.add_BackupServiceServicer_to_server(
-            BackupServicer(gate, self._backups), server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [
-            module.DESCRIPTOR.services_by_name[service].full_name
-            for module in (
-                access_service_pb2,
-                app_service_pb2,
-                approval_service_pb2,
-                backup_service_pb2,
-                native_service_pb2,
-                rotation_service_pb2,
-                key_service_pb2,
-                log_service_pb2,
-                policy_service_pb2,
-                release_service_pb2,
-                signing_service_pb2,
-            )
-            for service in module.DESCRIPTOR.services_by_name
-        ]
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+        add_services(server, servicers, self._health)
 
     async def _start_gateway(self) -> None:
         settings = self._settings

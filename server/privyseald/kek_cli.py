@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from privyseald import bootstrap
+from privyseald import wiring
 from privyseald.cli import DATA, fail, read_secret, read_settings, show_now
 from privyseald.config import Settings
 from privyseald.keyholder import kek as keks
@@ -244,7 +244,7 @@ def rewrap(  # noqa: PLR0917 - options
     Example: privyseald kek rewrap --to shares --threshold 2 --shares 3
     """
     settings = read_settings(data)
-    token = bootstrap.token_settings(settings)
+    token = wiring.token_settings(settings)
     files = iter(secret_file)
     record: KekRecord | None
     try:

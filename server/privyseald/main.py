@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from privyseal import __version__
 
-from privyseald import bootstrap, kek_cli, recovery_cli, setup
+from privyseald import bootstrap, kek_cli, recovery_cli, setup, wiring
 from privyseald.cli import DATA, fail, read_secret, read_settings
 from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
@@ -83,7 +83,7 @@ def token_login(data: Path) -> None:
     """
     settings = read_settings(data)
     try:
-        bootstrap.login_to_token(settings, lambda prompt: read_secret(None, prompt))
+        wiring.login_to_token(settings, lambda prompt: read_secret(None, prompt))
     except (HsmDownError, OSError, ValueError) as error:
         fail(f"cannot log in: {error}")
     click.echo("the token took the PIN")

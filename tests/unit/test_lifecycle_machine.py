@@ -209,8 +209,6 @@ class Machine(RuleBasedStateMachine):
         if self.attempt(not m.under_way(), self.world.start):
             m.state.setdefault(new, WAITING)
             self.replace_rotation(["planned", m.primary, new, "prepared"])
-        elif new not in m.state and new in self.world.states():
-            m.state[new] = WAITING
 
     @rule()
     def start_emergency(self):

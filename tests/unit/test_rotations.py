@@ -459,46 +459,6 @@ def test_status_and_plan_say_how_it_stands(world):
     assert world.status().days == [(world.now // 86_400, {1: 30, 2: 10})]
 
 
-def test_cryptoperiods_warn_and_end_what_nothing_needs(world):
-    world.do(world.versions.set_cryptoperiod(world.olivia, world.request(), APP, world.key, 100))
-    world.register(OLD, 1)
-    world.publish()
-    said = []
-    for _ in range(120):
-        world.days(1)
-        world.sweep()
-    said = [leaf["daysLeft"] for leaf in world.leaves("key.cryptoperiod-warning")]
-    assert said == [60, 30, 14, 7, 3, 2, 1, 0]
-    assert world.states()[1] == "active", "devices depend on it: it is told of, and signs on"
-    assert world.updates(OLD)
-    world.start()
-    world.register(NEW, 2)
-    for _ in range(3):
-        world.advance()
-    world.end(OLD)
-    world.days(1)
-    world.sweep()
-    assert world.states() == {1: "deactivated", 2: "active"}
-    assert world.version(2).expires_at > world.now
-
-
-def test_a_scheduled_destruction_is_undone_until_its_time(world):
-    world.standby()
-    world.change("destroy", 2, reason="test", delay=86_400, force=False)
-    world.sweep()
-    assert world.states()[2] == "destroy-scheduled"
-    world.change("restore", 2, reason="mistake")
-    assert world.states()[2] == "pre-activation"
-    world.change("destroy", 2, reason="test", delay=86_400, force=False)
-    world.days(2)
-    world.sweep()
-    assert world.states()[2] == "destroyed"
-    assert world.version(2).blob == b""
-    assert world.keyholder.destroyed == [world.version(2).name]
-    with pytest.raises(DomainError):
-        world.change("restore", 2, reason="too late")
-
-
 def test_a_key_that_nobody_knows_is_refused_unless_told(world):
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa

@@ -28,11 +28,14 @@ from privyseald.adapters.sql_transaction import SealedGroup, SqlTransaction, Sql
 from privyseald.model import merkle
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.field import CheckIns
+from privyseald.model.lifecycle import DAY
 from privyseald.ports import Act, Clock, LastCheckpoint, Request, Sealed, Signing, View
 
 MAX_GROUP = 128
 ANSWERS_KEPT = 7 * 86400
 """Seconds for which a repeated request gets the first one's answer."""
+CHECK_INS_KEPT = 400
+"""Days for which counts of check-ins are kept."""
 _SWEEP = 3600
 SignCheckpoint = Callable[[Checkpoint], str]
 _Frontier = tuple[int, dict[merkle.Node, bytes]]
@@ -287,6 +290,8 @@ class SqlStore:
         connection.execute(delete(t).where(t.c.created_at < now - ANSWERS_KEPT))
         for table in (schema.used_tokens, schema.sessions):
             connection.execute(delete(table).where(table.c.expires_at < now))
+        oldest = now // DAY - CHECK_INS_KEPT
+        connection.execute(delete(schema.check_ins).where(schema.check_ins.c.day < oldest))
 
 
 def _take(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:

@@ -46,7 +46,7 @@ class KekRecord:
     """A sealed key-encryption key.
 
     Attributes:
-        provider: passphrase, shares, token or credential.
+        provider: passphrase, shares, token, credential or aws-kms.
         check: SHA-256 that tells whether what was opened is the key, hexadecimal.
         params: What the provider needs; nothing in it is secret.
         sealed: The key, sealed.

@@ -22,7 +22,7 @@ from privyseald.model.errors import FailedPrecondition, InvalidArgument
 from privyseald.model.schemes import KeyVersionState
 
 DAY = 86_400
-MIN_DESTROY_DELAY, MAX_DESTROY_DELAY = 0, 90 * DAY
+MAX_DESTROY_DELAY = 90 * DAY
 DEFAULT_DESTROY_DELAY = 7 * DAY
 MAX_CRYPTOPERIOD_DAYS = 3650
 WARN_DAYS = (60, 30, 14, 7, 3, 2, 1)
@@ -125,15 +125,20 @@ def compromise(life: Life, since: int, now: int) -> Life:
 
 def schedule_destruction(life: Life, now: int, delay: int) -> Life:
     """Have it destroyed after a delay in seconds, until when that can be undone."""
-    if not MIN_DESTROY_DELAY <= delay <= MAX_DESTROY_DELAY:
-        raise InvalidArgument("delay_seconds", f"must be at most {MAX_DESTROY_DELAY:,}")
+    if not 0 <= delay <= MAX_DESTROY_DELAY:
+        raise InvalidArgument("delay", f"must be 0 to {MAX_DESTROY_DELAY:,} seconds")
     _require(life, "schedule", "suspend or retire it first, and see that nothing needs it")
     return replace(life, state=S.DESTROY_SCHEDULED, before=life.state, destroy_at=now + delay)
 
 
-def restore(life: Life) -> Life:
-    """Undo the scheduled destruction."""
+def restore(life: Life, now: int) -> Life:
+    """Undo the scheduled destruction, until its time: from then on the key may be erased."""
     _require(life, "restore")
+    if now >= life.destroy_at:
+        raise FailedPrecondition(
+            "its time has come, and its private key may be erased already; nothing brings it back",
+            reason="KEY_VERSION_STATE",
+        )
     if life.before is None:
         raise FailedPrecondition("it has no state to go back to", reason="KEY_VERSION_STATE")
     return replace(life, state=life.before, before=None, destroy_at=0)

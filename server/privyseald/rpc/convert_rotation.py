@@ -13,7 +13,7 @@ from privyseald.model.field import NativeBuild, Standing
 from privyseald.model.lifecycle import DAY
 from privyseald.model.rotation import Obstacle, PlannedStep, Rotation, RotationKind, RotationState
 from privyseald.rpc.convert import time
-from privyseald.services.rotations import Status
+from privyseald.services.field_status import Status
 
 _PLATFORMS = {types_pb2.PLATFORM_ANDROID: "android", types_pb2.PLATFORM_IOS: "ios"}
 

@@ -14,6 +14,7 @@ from privyseald.model.policy import Caller
 from privyseald.model.schemes import KeyPlace
 from privyseald.rpc import convert_rotation as convert
 from privyseald.rpc.calls import Gate, call, idempotent
+from privyseald.services.field_status import FieldStatus
 from privyseald.services.native import NativeBuilds
 from privyseald.services.rotations import Rotations
 
@@ -21,8 +22,8 @@ from privyseald.services.rotations import Rotations
 class RotationServicer(rotation_grpc.RotationServiceServicer):
     """privyseal.v1.RotationService."""
 
-    def __init__(self, gate: Gate, rotations: Rotations) -> None:
-        self.gate, self._rotations = gate, rotations
+    def __init__(self, gate: Gate, rotations: Rotations, status: FieldStatus) -> None:
+        self.gate, self._rotations, self._status = gate, rotations, status
 
     @call
     async def StartRotation(
@@ -107,7 +108,7 @@ class RotationServicer(rotation_grpc.RotationServiceServicer):
     ) -> pb.GetFieldStatusResponse:
         """Return how a key stands."""
         app, key = fields.parts(request.name, "name", "apps", "keys")
-        return convert.status(await self._rotations.status(caller, app, key))
+        return convert.status(await self._status.of(caller, app, key))
 
 
 class NativeServicer(native_grpc.NativeServiceServicer):

@@ -11,6 +11,7 @@ from privyseald.ports import Clock, Sealed, Store, Transaction
 
 _PER_SECOND, _BURST = 1, 200
 _MOST_NAMES = 20
+_COUNTED_SECONDS = 60
 
 
 class Refusals:
@@ -29,6 +30,7 @@ class Refusals:
         self._clock = clock
         self._shares = Buckets(_PER_SECOND, _BURST)
         self._unlogged: dict[str, int] = {}
+        self._told = 0
 
     async def add(self, cause: str, leaf: dict[str, Json]) -> None:
         """Append a refusal, or count it.
@@ -38,19 +40,34 @@ class Refusals:
             leaf: What to append; `act` is added.
         """
         if not self._shares.take(cause, self._clock()):
-            if cause not in self._unlogged and len(self._unlogged) >= _MOST_NAMES:
-                cause = "others"
-            self._unlogged[cause] = self._unlogged.get(cause, 0) + 1
+            self._count(cause, 1)
             return
         await self._append({"act": "refusal", **leaf})
 
     async def flush(self) -> None:
-        """Tell the log how many were only counted."""
-        if not self._unlogged:
+        """Tell the log how many were only counted, if it was not told in the last minute.
+
+        Raises:
+            Unavailable: If it cannot be told now; then they are counted on.
+        """
+        now = self._clock()
+        if not self._unlogged or 0 <= now - self._told < _COUNTED_SECONDS:
             return
-        counts: dict[str, Json] = dict(self._unlogged)
-        self._unlogged.clear()
-        await self._append({"act": "refusals.counted", "principal": "daemon", "counts": counts})
+        self._told = now
+        taken, self._unlogged = self._unlogged, {}
+        counts: dict[str, Json] = dict(taken)
+        try:
+            await self._append({"act": "refusals.counted", "principal": "daemon", "counts": counts})
+        except BaseException:
+            self._told = 0
+            for cause, count in taken.items():
+                self._count(cause, count)
+            raise
+
+    def _count(self, cause: str, count: int) -> None:
+        if cause not in self._unlogged and len(self._unlogged) >= _MOST_NAMES:
+            cause = "others"
+        self._unlogged[cause] = self._unlogged.get(cause, 0) + count
 
     async def _append(self, leaf: dict[str, Json]) -> None:
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_parts, signature_act
 from privyseal.verify.statement import Statement
 
-from privyseald.model.audience import signers
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.field import needed_versions
 from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
@@ -161,9 +160,3 @@ def _can_sign(scheme: Scheme, statement: Statement) -> bool:
     if scheme is Scheme.CODEPUSH_V1:
         return bool(statement.codepush_sha256)
     return True
-
-
-def covers_all(view: View, app: str) -> bool:
-    """Say whether every deployed release has what its audience needs."""
-    signers(app, view.keys.list(app), view.builds.list(app), ())
-    return not any(True for _ in _missing(view, app))

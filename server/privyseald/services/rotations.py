@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from privyseal.verify.canonical import Json
-from privyseal.verify.receipt import receipt_parts
 from privyseal.verify.successor import Successor, envelope
 
 from privyseald.model import fields, lifecycle, rotation
-from privyseald.model.errors import FailedPrecondition, NotFound
-from privyseald.model.field import FieldTrust, Standing
-from privyseald.model.lifecycle import DAY
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import (
     KeyRecord,
     KeyVersionRecord,
     SuccessorRecord,
-    signers_text,
 )
 from privyseald.model.rotation import (
-    WINDOW_DAYS,
-    Deployed,
     Obstacle,
-    PlannedStep,
     Rotation,
     RotationKind,
     RotationState,
-    Situation,
 )
 from privyseald.model.schemes import GeneratedKey, KeyPlace, KeyVersionState
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
-from privyseald.services.renewal import Renewal
-from privyseald.services.versions import (
+from privyseald.services.field_status import signed_since, situation
+from privyseald.services.key_records import (
     Told,
-    Versions,
     add_standby,
     put,
     require_key,
     require_version,
 )
-
-
-@dataclass(frozen=True)
-class Status:
-    """A rotation as things are now.
-
-    Attributes:
-        rotation: The rotation; None of a key that is not being rotated.
-        key: The key.
-        standings: How each native version stands.
-        steps: What is ahead.
-        days: Check-ins by day and by version that served them, for a picture.
-        affected: In an emergency, the releases that the compromised version signed.
-    """
-
-    rotation: Rotation | None
-    key: KeyRecord
-    standings: list[Standing]
-    steps: list[PlannedStep]
-    days: list[tuple[int, dict[int, int]]]
-    affected: list[int]
+from privyseald.services.readiness import ready, require_covered, require_rotation
+from privyseald.services.renewal import Renewal
+from privyseald.services.versions import Versions
 
 
 class Rotations:
@@ -196,7 +167,7 @@ class Rotations:
         tx.keys.set_primary(begun.app, begun.key, begun.new)
         # Nothing that a compromised key signs proves anything: the record only tells.
         self._add_successor(tx, principal, begun, (b"", now))
-        for counter in _signed_since(tx, begun, life.compromised_at):
+        for counter in signed_since(tx, begun, life.compromised_at):
             release = tx.releases.get(begun.app, counter)
             if release is None or release.withdrawn_at:
                 continue
@@ -234,12 +205,12 @@ class Rotations:
         full = "apps/{}/keys/{}/rotations/{}".format(*name)
 
         def possible(view: View) -> None:
-            self._ready(view, name, expected, force=force)
+            ready(view, self._clock(), name, expected, force=force)
 
         permits = await self._versions.permits(
             caller, Action.KEY_MANAGE, app, full, possible, force=force
         )
-        found = await self._store.read(lambda view: _require(view, *name))
+        found = await self._store.read(lambda view: require_rotation(view, *name))
         if found.state is RotationState.OVERLAP:
             # What lacks a signature gets it first; promoting changes who signs, not what is there.
             await self._renewal.cover(app, caller.principal)
@@ -248,11 +219,11 @@ class Rotations:
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             for permit in permits:
                 permit.confirm(tx)
-            current, state, against = self._ready(tx, name, found.state, force=force)
+            current, state, against = ready(tx, self._clock(), name, found.state, force=force)
             if state is RotationState.DISTRIBUTING:
                 self._activate(tx, caller.principal, current)
             elif state is RotationState.PROMOTED:
-                self._require_covered(tx, current)
+                require_covered(tx, self._clock(), current)
                 tx.keys.set_primary(app, key_id, current.new)
                 self._add_successor(tx, caller.principal, current, signed)
             elif state is RotationState.RETIRED and current.kind is RotationKind.PLANNED:
@@ -278,10 +249,12 @@ class Rotations:
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
-            current = _require(tx, *name)
+            current = require_rotation(tx, *name)
             rotation.require_abortable(current)
             new = require_version(tx, app, key_id, current.new)
-            keeps = not rotation.abandons(current, self._situation(tx, current.app, key_id))
+            keeps = not rotation.abandons(
+                current, situation(tx, self._clock(), current.app, key_id)
+            )
             if not keeps and new.state is KeyVersionState.ACTIVE:
                 told = Told("key.deactivate", caller.principal, f"{current.name} was aborted")
                 put(tx, new, lifecycle.deactivate(new.life), told)
@@ -305,7 +278,7 @@ class Rotations:
     async def get(self, caller: Caller, name: tuple[str, str, str]) -> Rotation:
         """Return a rotation. Raises NotFound."""
         await self._access.authorise(caller, Action.KEY_READ, name[0])
-        found: Rotation = await self._store.read(lambda view: _require(view, *name))
+        found: Rotation = await self._store.read(lambda view: require_rotation(view, *name))
         return found
 
     async def listed(self, caller: Caller, app: str, key_id: str) -> list[Rotation]:
@@ -315,100 +288,6 @@ class Rotations:
             lambda view: view.rotations.list(app, key_id)
         )
         return found
-
-    async def status(self, caller: Caller, app: str, key_id: str) -> Status:
-        """Return how a key stands, and its rotation that is under way or was last."""
-        await self._access.authorise(caller, Action.KEY_READ, app)
-
-        def query(view: View) -> Status:
-            situation = self._situation(view, app, key_id)
-            current = rotation.current(view.rotations.list(app, key_id))
-            since = self._clock() // DAY - WINDOW_DAYS
-            return Status(
-                current,
-                situation.key,
-                situation.trust.standings(situation.key, since),
-                rotation.plan(current, situation) if current else [],
-                _by_day(situation),
-                _affected(view, current),
-            )
-
-        found: Status = await self._store.read(query)
-        return found
-
-    def _ready(
-        self,
-        view: View,
-        name: tuple[str, str, str],
-        expected: RotationState | None,
-        *,
-        force: bool,
-    ) -> tuple[Rotation, RotationState, list[Obstacle]]:
-        """Return a rotation, its next state, and what that is forced against.
-
-        Raises:
-            FailedPrecondition: If it is in another state, at its end, or something stands in
-                its way.
-        """
-        current = _require(view, *name)
-        following = current.next_state
-        if following is None:
-            raise FailedPrecondition(
-                f"{current.name} is {current.state}, which is its end", reason="ROTATION_STATE"
-            )
-        if expected is not None and current.state is not expected:
-            raise FailedPrecondition(
-                f"{current.name} is {current.state} and not {expected}: somebody took the step "
-                "already; look at its status",
-                reason="ROTATION_STATE",
-            )
-        situation = self._situation(view, current.app, current.key)
-        hard: list[Obstacle] = []
-        soft: list[Obstacle] = []
-        for obstacle in rotation.obstacles(current, situation):
-            # What lacks signatures is signed on the way.
-            if obstacle.reason != "DEPLOYED_UNCOVERED":
-                (soft if obstacle.forceable else hard).append(obstacle)
-        if hard or (soft and not force):
-            raise self._blocked(view, current, [*hard, *soft])
-        return current, following, soft
-
-    def _blocked(
-        self, view: View, current: Rotation, found: Sequence[Obstacle]
-    ) -> FailedPrecondition:
-        trust = self._situation(view, current.app, current.key).trust
-        since = self._clock() // DAY - WINDOW_DAYS
-        told = []
-        for obstacle in found:
-            shares = ", ".join(
-                f"{b.id} ({trust.share([b], since):.1%})"
-                for b in trust.builds
-                if b.id in obstacle.builds
-            )
-            told.append(f"{obstacle.text}{': ' + shares if shares else ''}")
-        forceable = all(o.forceable for o in found)
-        remedy = "; --force goes on all the same, with the consent of others" if forceable else ""
-        return FailedPrecondition(
-            f"{current.name} stays {current.state}: {'; '.join(told)}{remedy}",
-            reason=found[0].reason,
-        )
-
-    def _require_covered(self, tx: Transaction, current: Rotation) -> None:
-        lacking = rotation.uncovered(self._situation(tx, current.app, current.key))
-        if lacking:
-            names = ", ".join(sorted(b.id for b in lacking)[:20])
-            raise FailedPrecondition(
-                "a deployed release could not be signed for these builds, publish it anew: "
-                + names,
-                reason="DEPLOYED_UNCOVERED",
-            )
-
-    def _situation(self, view: View, app: str, key_id: str) -> Situation:
-        today = self._clock() // DAY
-        key = require_key(view, app, key_id)
-        builds = tuple(view.builds.list(app))
-        counts = tuple(view.builds.check_ins(app, today - WINDOW_DAYS))
-        return Situation(key, FieldTrust(builds, counts), tuple(_deployed(view, key)))
 
     def _activate(self, tx: Transaction, principal: str, current: Rotation) -> None:
         new = require_version(tx, current.app, current.key, current.new)
@@ -505,57 +384,3 @@ def _successor(old: KeyVersionRecord, new: KeyVersionRecord, at: int) -> Success
         new_public_key=new.public_key,
         at=at,
     )
-
-
-def _require(view: View, app: str, key_id: str, rotation_id: str) -> Rotation:
-    found = view.rotations.get(app, key_id, rotation_id)
-    if found is None:
-        raise NotFound(
-            f"there is no rotation apps/{app}/keys/{key_id}/rotations/{rotation_id}",
-            reason="ROTATION_NOT_FOUND",
-        )
-    return found
-
-
-def _deployed(view: View, key: KeyRecord) -> list[Deployed]:
-    found = []
-    for channel in view.channels.list(key.app):
-        release = view.releases.get(key.app, channel.counter) if channel.counter else None
-        signed = view.releases.signed(key.app, counter=channel.counter) if release else None
-        if release is None or signed is None or release.withdrawn_at:
-            continue
-        ranges = (*release.signed_ranges, *release.ranges)
-        by = signed.versions_of(key.id)
-        if not signed.signers:
-            # From before signers were kept: the receipt tells.
-            names = signers_text(s.key_version for s in receipt_parts(signed.receipt)[1])
-            by = replace(signed, signers=names).versions_of(key.id)
-        found.append(Deployed(channel.name, release.name, ranges, by))
-    return found
-
-
-def _signed_since(view: View, current: Rotation, since: int) -> list[int]:
-    found = view.releases.signed_by(current.app, current.key, current.old, since)
-    return [record.counter for record in found]
-
-
-def _affected(view: View, current: Rotation | None) -> list[int]:
-    if current is None or current.kind is not RotationKind.EMERGENCY:
-        return []
-    old = require_version(view, current.app, current.key, current.old)
-    return _signed_since(view, current, old.compromised_at)
-
-
-def _by_day(situation: Situation) -> list[tuple[int, dict[int, int]]]:
-    """Return check-ins of each day by the version that serves their build; 0 for none."""
-    served = {
-        s.build.id: s.served_by
-        for s in situation.trust.standings(situation.key, 0)
-        if s.build is not None
-    }
-    days: dict[int, dict[int, int]] = {}
-    for c in situation.trust.counts:
-        day = days.setdefault(c.day, {})
-        version = served.get(c.build, 0)
-        day[version] = day.get(version, 0) + c.count
-    return sorted(days.items())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from privyseal.verify.canonical import Json
 
 from privyseald.model import fields, lifecycle
-from privyseald.model.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.errors import FailedPrecondition, InvalidArgument
 from privyseald.model.field import FieldTrust, NativeBuild, trusted
 from privyseald.model.lifecycle import DAY, Life
 from privyseald.model.policy import Action, Caller
-from privyseald.model.records import KeyRecord, KeyVersionRecord, SuccessorRecord
+from privyseald.model.records import SuccessorRecord
 from privyseald.model.rotation import WINDOW_DAYS
 from privyseald.model.schemes import (
     Algorithm,
@@ -24,10 +24,16 @@ from privyseald.model.schemes import (
 )
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit
+from privyseald.services.key_records import (
+    Told,
+    add_standby,
+    ids,
+    put,
+    require_key,
+    require_version,
+)
 
 MAX_VERSIONS = 1000
-DAEMON = "daemon"
-"""Who does what is due."""
 VersionName = tuple[str, str, int]
 """App, key and number."""
 _SAVES = frozenset(
@@ -105,9 +111,14 @@ class Versions:
     async def restore(
         self, caller: Caller, request: Request, name: VersionName, *, reason: str
     ) -> bytes:
-        """Undo a scheduled destruction."""
+        """Undo a scheduled destruction, until its time."""
         return await self._change(
-            caller, request, name, act="key.restore", reason=reason, change=lifecycle.restore
+            caller,
+            request,
+            name,
+            act="key.restore",
+            reason=reason,
+            change=lambda life: lifecycle.restore(life, self._clock()),
         )
 
     async def compromise(
@@ -355,172 +366,3 @@ class Versions:
             "(`privyseal native end`), or force it with the consent of others (--force)",
             reason="BUILDS_DEPEND",
         )
-
-
-class Sweeper:
-    """Does what is due: destroys, tells of cryptoperiods that end, and ends them.
-
-    Args:
-        store: The store.
-        keyholder: Destroys private keys.
-        clock: Tells the time.
-    """
-
-    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock) -> None:
-        self._store = store
-        self._keyholder = keyholder
-        self._clock = clock
-        self._told = clock()
-
-    async def sweep(self) -> None:
-        """Do what is due now; what fails is tried again the next time."""
-        now = self._clock()
-        for version in await self._store.read(lambda view: list(view.keys.due(now))):
-            await self._destroy(version, now)
-        for version in await self._store.read(lambda view: list(view.keys.expiring())):
-            await self._expire(version, now)
-        self._told = max(self._told, now)
-
-    async def _destroy(self, version: KeyVersionRecord, now: int) -> None:
-        # First the key, then the log: it must not tell of what did not happen.
-        try:
-            if version.blob:
-                await self._keyholder.destroy(version.wrapped)
-        except DomainError:
-            return
-
-        def act(tx: Transaction) -> Callable[[Sealed], bytes]:
-            found = require_version(tx, version.app, version.key, version.version)
-            life = lifecycle.destroy(found.life, now)
-            put(tx, found, life, Told("key.destroy", DAEMON, "its time has come"))
-            return lambda _: b""
-
-        await self._try(act)
-
-    async def _expire(self, version: KeyVersionRecord, now: int) -> None:
-        days = lifecycle.warnings_due(version.life, self._told, now)
-        over = version.expires_at <= now
-        if days is None and not over:
-            return
-
-        def act(tx: Transaction) -> Callable[[Sealed], bytes]:
-            found = require_version(tx, version.app, version.key, version.version)
-            if days is not None:
-                tx.record(
-                    {
-                        "act": "key.cryptoperiod-warning",
-                        "principal": DAEMON,
-                        "keyVersion": found.name,
-                        "daysLeft": days,
-                    }
-                )
-            if over and self._free(tx, found):
-                life = lifecycle.deactivate(found.life)
-                put(tx, found, life, Told("key.deactivate", DAEMON, "its cryptoperiod is over"))
-            return lambda _: b""
-
-        if days is not None or await self._store.read(lambda view: self._free(view, version)):
-            await self._try(act)
-
-    @staticmethod
-    def _free(view: View, version: KeyVersionRecord) -> bool:
-        """Say whether nothing needs a version: it is no primary, and no build depends on it."""
-        key = require_key(view, version.app, version.key)
-        trust = FieldTrust(tuple(view.builds.list(version.app)))
-        return version.version != key.primary and not trust.newly_stranded(key, [version.version])
-
-    async def _try(self, act: Callable[[Transaction], Callable[[Sealed], bytes]]) -> None:
-        try:
-            await self._store.commit(act)
-        except DomainError:
-            return
-
-
-def ids(builds: Iterable[NativeBuild]) -> list[Json]:
-    """Return the ids of builds, for a leaf; at most a hundred."""
-    return list(sorted(b.id for b in builds)[:100])
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a leaf tells of a change: which, by whom, why, and what more."""
-
-    act: str
-    principal: str
-    reason: str
-    more: Mapping[str, Json] = field(default_factory=dict)
-
-
-def put(tx: Transaction, version: KeyVersionRecord, life: Life, told: Told) -> KeyVersionRecord:
-    """Give a version another life and tell the log."""
-    made = version.living(life)
-    tx.keys.put_version(made)
-    tx.record(
-        {
-            "act": told.act,
-            "principal": told.principal,
-            "keyVersion": version.name,
-            "reason": told.reason,
-            **told.more,
-        }
-    )
-    return made
-
-
-def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -> KeyVersionRecord:
-    """Add a new version, PRE_ACTIVATION. Raises FailedPrecondition if another came first."""
-    identity = made.wrapped.identity
-    key = require_key(tx, identity.app, identity.key)
-    if identity.version != 1 + max(v.version for v in key.versions):
-        raise FailedPrecondition(
-            "another version was made at the same time; try again", reason="KEYS_CHANGING"
-        )
-    record = KeyVersionRecord(
-        app=identity.app,
-        key=identity.key,
-        version=identity.version,
-        scheme=identity.scheme,
-        algorithm=identity.algorithm,
-        state=KeyVersionState.PRE_ACTIVATION,
-        public_key=made.public_key,
-        public_key_sha256=identity.public_key_sha256,
-        blob=made.wrapped.blob,
-        created_at=now,
-        protection=made.protection,
-    )
-    tx.keys.add_version(record)
-    protection: dict[str, Json] = dict(record.protection)
-    tx.record(
-        {
-            "act": "key.create-version",
-            "principal": principal,
-            "keyVersion": record.name,
-            "scheme": record.scheme,
-            "algorithm": record.algorithm,
-            "publicKeySha256": record.public_key_sha256.hex(),
-            "protection": protection,
-        }
-    )
-    return record
-
-
-def require_key(view: View, app: str, key_id: str) -> KeyRecord:
-    """Return a key. Raises NotFound."""
-    key = view.keys.get(app, key_id)
-    if key is None:
-        raise NotFound(
-            f"there is no key apps/{app}/keys/{key_id}; `privyseal key list` shows them",
-            reason="KEY_NOT_FOUND",
-        )
-    return key
-
-
-def require_version(view: View, app: str, key_id: str, number: int) -> KeyVersionRecord:
-    """Return a key version. Raises NotFound."""
-    version = require_key(view, app, key_id).version(number)
-    if version is None:
-        raise NotFound(
-            f"there is no apps/{app}/keys/{key_id}/versions/{number}",
-            reason="KEY_VERSION_NOT_FOUND",
-        )
-    return version

@@ -1,0 +1,168 @@
+"""What the services ask of the world beside the store: keys, policies, tokens, time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from privyseal.verify.note import Checkpoint
+from privyseal.verify.statement import Statement
+
+from privyseald.model.approvals import Approval
+from privyseald.model.policy import Caller, Decider
+from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, WrappedKey
+from privyseald.model.workload import Issuer, Workload
+
+
+class Keyholder(Protocol):
+    """Has the private keys. Each signature was verified before it is returned."""
+
+    async def generate(self, identity: KeyIdentity, place: KeyPlace = KeyPlace()) -> GeneratedKey:  # noqa: B008 - frozen
+        """Make or take a key pair. Raises Unavailable, FailedPrecondition."""
+        ...
+
+    async def import_key(
+        self, identity: KeyIdentity, sealed: bytes, *, token: bool
+    ) -> GeneratedKey:
+        """Take the private key of the public key that an identity names.
+
+        Args:
+            identity: What it becomes.
+            sealed: The private key; see `privyseal.verify.importing`.
+            token: Whether it goes into the token.
+
+        Raises:
+            FailedPrecondition: If it does not open, or is another key.
+            Unavailable: If the keyholder cannot answer now.
+        """
+        ...
+
+    async def sign_release(
+        self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
+    ) -> tuple[bytes, list[bytes]]:
+        """Build and sign a statement, and sign its bundle with each scheme key.
+
+        Returns the statement's payload, then the statement's signature followed by one per
+        scheme key. Raises Unavailable, FailedPrecondition.
+        """
+        ...
+
+    async def sign_successor(
+        self, old: WrappedKey, new_version: int, new_public_key: bytes, at: int
+    ) -> bytes:
+        """Have an old version say which comes after it; see `privyseal.verify.successor`.
+
+        Raises Unavailable, FailedPrecondition.
+        """
+        ...
+
+    async def destroy(self, key: WrappedKey) -> None:
+        """Destroy a private key where it is, if it is in a token, and forget it everywhere.
+
+        One that is gone is destroyed. Raises Unavailable.
+        """
+        ...
+
+
+class Alarm(Protocol):
+    """Makes people notice."""
+
+    def break_glass(self, what: str, approval: Approval) -> None:
+        """Tell of an emergency: it was requested or opened."""
+        ...
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def __call__(self) -> int:
+        """Return seconds since 1970, UTC."""
+        ...
+
+
+class PolicySet(Protocol):
+    """Compiled policies."""
+
+    def decider(self, caller: Caller) -> Decider:
+        """Return the policies as they apply to a caller and its grants."""
+        ...
+
+
+class Policies(Protocol):
+    """Compiles a team's policies together with the built-in ones."""
+
+    def compile(self, text: str) -> PolicySet:
+        """Return policies that can be asked. Raises InvalidArgument, naming the policy."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Verifies CI systems' identity tokens."""
+
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """The issuers that are trusted."""
+        ...
+
+    async def verify(self, token: str, now: int) -> tuple[Issuer, Workload]:
+        """Return what a token says, once everything about it but its single use was checked.
+
+        Raises:
+            TokenRefused: With a reason of its own for each thing that can be wrong.
+            Unavailable: If the issuer's keys cannot be had.
+        """
+        ...
+
+
+class LastCheckpoint(Protocol):
+    """The newest checkpoint, kept where restoring the database does not reach it."""
+
+    def read(self) -> Checkpoint | None:
+        """Return it; None if there is none. Raises OSError."""
+        ...
+
+    def write(self, note: str) -> None:
+        """Keep another, a signed note. Raises OSError."""
+        ...
+
+
+class Archive(Protocol):
+    """A backup that was made."""
+
+    sha256: bytes
+    size: int
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield it."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what is left of it here."""
+        ...
+
+
+class Archiver(Protocol):
+    """Makes backups of state, log and wrapped keys, of one moment."""
+
+    async def make(self) -> Archive:
+        """Make one. Raises FailedPrecondition if nobody could open it; Unavailable."""
+        ...
+
+
+class Peers(Protocol):
+    """Says whom a client certificate stands for."""
+
+    def identify(self, certificate: bytes, chain: bytes) -> tuple[str, str]:
+        """Return the principal and the serial number (hexadecimal).
+
+        TLS checked that some trusted CA issued the certificate; this checks that it is one
+        that may issue for the name in it.
+
+        Args:
+            certificate: PEM.
+            chain: What the peer sent, PEM.
+
+        Raises:
+            Unauthenticated: If it stands for nobody.
+        """
+        ...

@@ -1,0 +1,105 @@
+"""What acts on key versions share: finding one, giving it another life, and telling the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from privyseal.verify.canonical import Json
+
+from privyseald.model.errors import FailedPrecondition, NotFound
+from privyseald.model.field import NativeBuild
+from privyseald.model.lifecycle import Life
+from privyseald.model.records import KeyRecord, KeyVersionRecord
+from privyseald.model.schemes import GeneratedKey, KeyVersionState
+from privyseald.ports import Transaction, View
+
+
+def ids(builds: Iterable[NativeBuild]) -> list[Json]:
+    """Return the ids of builds, for a leaf; at most a hundred."""
+    return list(sorted(b.id for b in builds)[:100])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a leaf tells of a change: which, by whom, why, and what more."""
+
+    act: str
+    principal: str
+    reason: str
+    more: Mapping[str, Json] = field(default_factory=dict)
+
+
+def put(tx: Transaction, version: KeyVersionRecord, life: Life, told: Told) -> KeyVersionRecord:
+    """Give a version another life and tell the log."""
+    made = version.living(life)
+    tx.keys.put_version(made)
+    tx.record(
+        {
+            "act": told.act,
+            "principal": told.principal,
+            "keyVersion": version.name,
+            "reason": told.reason,
+            **told.more,
+        }
+    )
+    return made
+
+
+def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -> KeyVersionRecord:
+    """Add a new version, PRE_ACTIVATION. Raises FailedPrecondition if another came first."""
+    identity = made.wrapped.identity
+    key = require_key(tx, identity.app, identity.key)
+    if identity.version != 1 + max(v.version for v in key.versions):
+        raise FailedPrecondition(
+            "another version was made at the same time; try again", reason="KEYS_CHANGING"
+        )
+    record = KeyVersionRecord(
+        app=identity.app,
+        key=identity.key,
+        version=identity.version,
+        scheme=identity.scheme,
+        algorithm=identity.algorithm,
+        state=KeyVersionState.PRE_ACTIVATION,
+        public_key=made.public_key,
+        public_key_sha256=identity.public_key_sha256,
+        blob=made.wrapped.blob,
+        created_at=now,
+        protection=made.protection,
+    )
+    tx.keys.add_version(record)
+    protection: dict[str, Json] = dict(record.protection)
+    tx.record(
+        {
+            "act": "key.create-version",
+            "principal": principal,
+            "keyVersion": record.name,
+            "scheme": record.scheme,
+            "algorithm": record.algorithm,
+            "publicKeySha256": record.public_key_sha256.hex(),
+            "protection": protection,
+        }
+    )
+    return record
+
+
+def require_key(view: View, app: str, key_id: str) -> KeyRecord:
+    """Return a key. Raises NotFound."""
+    key = view.keys.get(app, key_id)
+    if key is None:
+        raise NotFound(
+            f"there is no key apps/{app}/keys/{key_id}; `privyseal key list` shows them",
+            reason="KEY_NOT_FOUND",
+        )
+    return key
+
+
+def require_version(view: View, app: str, key_id: str, number: int) -> KeyVersionRecord:
+    """Return a key version. Raises NotFound."""
+    version = require_key(view, app, key_id).version(number)
+    if version is None:
+        raise NotFound(
+            f"there is no apps/{app}/keys/{key_id}/versions/{number}",
+            reason="KEY_VERSION_NOT_FOUND",
+        )
+    return version
