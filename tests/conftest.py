@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import spy
+
 # A shell's background job ignores SIGINT, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,6 +41,15 @@ def new_directory() -> Path:
         timeout=60,
     )
     return folder / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_private_was_asked_of_a_token():
+    """Of all that the suite has the product do with tokens."""
+    yield
+    logs, calls = spy.check()
+    if logs:
+        print(f"\n{calls:,} PKCS #11 calls in {logs} logs: no private value read, no key wrapped")
 
 
 def free_port() -> int:

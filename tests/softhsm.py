@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests import spy
+
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 
 
@@ -19,11 +21,9 @@ class SoftHsm:
         )
         self.pin_file = folder / "pin"
         self.pin_file.write_text(self.pin + "\n")
+        self.module, self.spied = spy.spy(), folder / "spy.txt"
+        self.env = {"SOFTHSM2_CONF": str(self.conf), **spy.environment(MODULE, self.spied)}
         self.run("--init-token", "--free", "--label", label, "--so-pin", "1234", "--pin", self.pin)
-
-    @property
-    def env(self) -> dict:
-        return {"SOFTHSM2_CONF": str(self.conf)}
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -53,7 +53,8 @@ class SoftHsm:
 
     def settings(self) -> str:
         return (
-            f'\n[hsm]\nmodule = "{MODULE}"\ntoken = "{self.label}"\npin_file = "{self.pin_file}"\n'
+            f'\n[hsm]\nmodule = "{self.module}"\ntoken = "{self.label}"\n'
+            f'pin_file = "{self.pin_file}"\n'
         )
 
     def remove(self) -> None:

@@ -26,10 +26,10 @@ from privyseald.model.schemes import (
     WrappedKey,
 )
 
-from tests import opencryptoki
+from tests import opencryptoki, spy
 from tests.conftest import custodian
 from tests.opencryptoki import OpenCryptoki
-from tests.softhsm import MODULE, SoftHsm
+from tests.softhsm import SoftHsm
 
 STATEMENT = Statement(
     app="a",
@@ -67,13 +67,14 @@ def keyholder(request, softhsm, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     token = other = None
     if request.param == "softhsm":
-        os.environ["SOFTHSM2_CONF"] = str(softhsm.conf)
-        token = HsmSettings(MODULE, softhsm.label, str(folder), pin_file=str(softhsm.pin_file))
+        os.environ.update(softhsm.env)
+        token = HsmSettings(
+            softhsm.module, softhsm.label, str(folder), pin_file=str(softhsm.pin_file)
+        )
     if request.param == "opencryptoki":
         other = OpenCryptoki(folder)
-        token = HsmSettings(
-            opencryptoki.MODULE, other.label, str(folder), pin_file=str(other.pin_file)
-        )
+        os.environ.update(spy.environment(opencryptoki.MODULE, folder / "spy.txt"))
+        token = HsmSettings(spy.spy(), other.label, str(folder), pin_file=str(other.pin_file))
     place = KeyPlace(token=token is not None)
 
     def run(scenario):
@@ -92,7 +93,8 @@ def keyholder(request, softhsm, tmp_path_factory):
         yield run
     if other is not None:
         other.close()
-    os.environ.pop("SOFTHSM2_CONF", None)
+    for name in ("SOFTHSM2_CONF", "PKCS11SPY", "PKCS11SPY_OUTPUT"):
+        os.environ.pop(name, None)
 
 
 async def make(pool, place, named):
