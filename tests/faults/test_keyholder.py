@@ -97,6 +97,27 @@ def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(sour
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
+def test_who_worked_is_started_again_at_once_however_often_it_is_killed(source):
+    async def scenario():
+        pool = KeyholderPool(source, 1)
+        await pool.start()
+        try:
+            for _ in range(8):
+                end = time.monotonic() + 4
+                while True:
+                    try:
+                        await pool.generate(IDENTITY)
+                        break
+                    except Unavailable:
+                        assert time.monotonic() < end
+                        await asyncio.sleep(0.02)
+                os.kill(pool.pids[0], signal.SIGKILL)
+        finally:
+            await pool.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
 def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(source, monkeypatch):
     stopping, begun = [], asyncio.Event()
 

@@ -21,6 +21,9 @@ from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, Wrappe
 MAX_WAITING = 4096
 """Requests in the keyholders at one time; more are refused, to be tried again."""
 
+_MOST_PAUSE = 2.0
+"""Seconds before a process that dies at once is started again: what mends it is found soon."""
+
 
 def _gone() -> Unavailable:
     return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
@@ -33,6 +36,7 @@ class _Link(asyncio.Protocol):
         self.waiting: dict[int, asyncio.Future[pb.Response]] = {}
         self.started: dict[int, float] = {}
         self.closed = False
+        self.worked = False
         self._buffer = bytearray()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -55,6 +59,7 @@ class _Link(asyncio.Protocol):
             future = self.waiting.pop(response.id, None)
             if future is not None and not future.done():
                 future.set_result(response)
+                self.worked |= response.WhichOneof("result") != "failure"
         # The oldest request still waiting has only now come to be worked on.
         if self.started:
             self.started[next(iter(self.started))] = self._loop.time()
@@ -249,8 +254,9 @@ class KeyholderPool:
         while True:
             await asyncio.sleep(pause)
             began = asyncio.get_running_loop().time()
+            worked = False
             try:
-                await self._run(slot, first)
+                worked = await self._run(slot, first)
             except (OSError, Unavailable) as error:
                 if not first.done():
                     first.set_exception(
@@ -259,12 +265,14 @@ class KeyholderPool:
                     return
                 self._log.warning("keyholder failed", slot=slot, error=type(error).__name__)
             lived = asyncio.get_running_loop().time() - began
-            pause = 0.0 if lived > 1 else min(5.0, pause * 2 + 0.1)
+            # One that worked was no failure to start, however soon something killed it.
+            pause = 0.0 if worked or lived > 1 else min(_MOST_PAUSE, pause * 2 + 0.1)
             self._log.warning(
                 "keyholder ended; restarting", slot=slot, lived_seconds=round(lived, 1)
             )
 
-    async def _run(self, slot: int, first: asyncio.Future[None]) -> None:
+    async def _run(self, slot: int, first: asyncio.Future[None]) -> bool:
+        """Run a process until it ends; say whether it answered any call with success."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = self._source.spawn(theirs, token=self._token)
@@ -297,6 +305,7 @@ class KeyholderPool:
             link.close()
             process.kill()
             await asyncio.to_thread(process.wait)
+        return link.worked
 
     async def _watch(self, link: _Link) -> None:
         """Return when the process has gone or the call it works on exceeds its limit."""
