@@ -155,10 +155,13 @@ class Daemon:
         env = {k: v for k, v in os.environ.items() if not k.startswith("PRIVYSEAL")}
         return {**env, "PRIVYSEAL_PROFILE": str(self.data / "admin/profile.toml"), **extra}
 
-    def run(self, *arguments: str, cwd: Path | None = None, **env: str) -> Result:
+    def run(
+        self, *arguments: str, cwd: Path | None = None, stdin: str | None = None, **env: str
+    ) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "privyseal", *map(str, arguments)],
             env=self.client_env(**env),
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,

@@ -47,7 +47,7 @@ from privyseald.services.native import NativeBuilds
 from privyseald.services.refusals import Refusals
 from privyseald.services.releases import Artifact, Releases
 from privyseald.services.renewal import Renewal
-from privyseald.services.rotations import Rotations
+from privyseald.services.rotations import Rotations, Start
 from privyseald.services.signing import Signing
 from privyseald.services.sweeping import Sweeper
 from privyseald.services.versions import Versions
@@ -64,6 +64,7 @@ class InProcess:
     def __init__(self) -> None:
         self.software = SoftwareKeystore(b"k" * 32)
         self.worker = Worker(Keystores(self.software))
+        self.generated = 0
         self.destroyed: list[str] = []
 
     def _ask(self, **call: object) -> pb.Response:
@@ -73,6 +74,7 @@ class InProcess:
         return response
 
     async def generate(self, identity, place=KeyPlace()):  # noqa: B008 - frozen
+        self.generated += 1
         call = pb.GenerateKey(identity=wire.identity_to_wire(identity))
         made = self._ask(generate_key=call).generated_key
         return GeneratedKey(wire.key_from_wire(made.key), made.public_key, {})
@@ -348,13 +350,7 @@ class World:
         return self.do(
             self.rotations.start(
                 *(who or self.olivia, self.request()),
-                app=APP,
-                key_id=self.key,
-                kind=kind,
-                new=new,
-                reason="test",
-                place=KeyPlace(),
-                since=since,
+                Start(APP, self.key, kind, "test", new=new, since=since),
             )
         )
 

@@ -53,6 +53,7 @@ from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
 from privyseald.services.audit import Audit
 from privyseald.services.backups import Backups
+from privyseald.services.ceremonies import Ceremonies
 from privyseald.services.consent import Consent
 from privyseald.services.credentials import Credentials
 from privyseald.services.field_status import FieldStatus
@@ -302,7 +303,13 @@ class Daemon:
         builtin = policies_cedar.builtin_text(self._settings.approvals)
         servicers = (
             AppServicer(gate, self._keys),
-            KeyServicer(gate, self._keys, self._versions, self._import_note),
+            KeyServicer(
+                gate,
+                self._keys,
+                self._versions,
+                Ceremonies(self.store, self._access),
+                import_note=self._import_note,
+            ),
             SigningServicer(gate, self._signing),
             ReleaseServicer(gate, self._releases),
             LogServicer(gate, self._audit, self.verifier.vkey()),

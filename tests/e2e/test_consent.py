@@ -6,6 +6,7 @@ import time
 import urllib.request
 import uuid
 
+import grpc
 import pytest
 
 from tests.conftest import Daemon, free_port
@@ -107,6 +108,31 @@ def test_destroying_a_key_needs_another_person(team, app):
     told = [e["act"] for e in acts(team, "approval.request", "approval.approve", "approval.use")]
     assert told[-3:] == ["approval.request", "approval.approve", "approval.use"]
     team.ok("log", "verify", "--log-key", team.data / "log.vkey")
+
+
+def test_an_answer_that_was_lost_is_got_again_though_the_consent_is_used(team, app):
+    from privyseal.connection import Connection, load_profile
+    from privyseal.v1 import key_service_pb2 as pb
+
+    version = f"apps/{app}/keys/capawesome-v1/versions/1"
+    team.ok("key", "suspend", version, "--reason", "x", **team.people["olivia"])
+    ask(
+        *(team, "olivia", "request", "--action", "key.destroy", "--app-id", app),
+        *("--subject", version),
+        approvers=["anna"],
+    )
+    request = pb.DestroyKeyVersionRequest(
+        name=version, reason="leaked", request_id=str(uuid.uuid4())
+    )
+    with Connection(load_profile(team.people["olivia"]["PRIVYSEAL_PROFILE"])) as to:
+        first = to.keys.DestroyKeyVersion(request)
+        assert to.keys.DestroyKeyVersion(request) == first
+    with (
+        Connection(load_profile(team.people["oscar"]["PRIVYSEAL_PROFILE"])) as to,
+        pytest.raises(grpc.RpcError) as error,
+    ):
+        to.keys.DestroyKeyVersion(request)
+    assert error.value.code().name == "FAILED_PRECONDITION", "it is the answer to Olivia alone"
 
 
 def test_a_flood_of_requests_hides_no_consent(team, app):

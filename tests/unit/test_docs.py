@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from privyseal.ceremony import read_plan
 from privyseal.cli.main import cli
 from privyseald.adapters.policies_cedar import CedarPolicies
 from privyseald.config import Settings
@@ -50,10 +51,18 @@ def test_policies_in_the_documents_can_be_applied():
 
 
 def test_settings_in_the_documents_can_be_loaded(tmp_path):
-    texts = [text for _, text in blocks("toml")]
+    texts = [text for _, text in blocks("toml") if "participants" not in text]
     assert len(texts) >= 2
     for text in texts:
         Settings(data=tmp_path, **tomllib.loads(text))
+
+
+def test_ceremonies_in_the_documents_can_be_read(tmp_path):
+    texts = [text for _, text in blocks("toml") if "participants" in text]
+    assert texts
+    for text in texts:
+        (tmp_path / "keys.toml").write_text(text)
+        assert read_plan(tmp_path / "keys.toml").keys
 
 
 def test_links_between_documents_lead_somewhere():

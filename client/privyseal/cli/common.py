@@ -153,3 +153,12 @@ def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
             raise ClientError(f"{option} must be NAME=VALUE, got {value}")
         found[name] = text
     return found
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file of the user's, its folders too. Raises ClientError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise ClientError(f"cannot write {path}: {error.strerror}") from None

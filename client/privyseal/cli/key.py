@@ -16,6 +16,7 @@ from privyseal.cli.common import (
     connect,
     enum_name,
     read_text,
+    write_new,
 )
 from privyseal.cli.key_life import commands, state_of, times_of
 
@@ -54,7 +55,6 @@ def show(out: Output, name: str, public: Path | None) -> None:
 
     Example: privyseal key show apps/042a1261/keys/capawesome-v1/versions/1
     """
-    from privyseal.cli.live_update import write_new
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2

@@ -18,6 +18,7 @@ from privyseal.cli.common import (
     read_text,
     set_time,
     time_text,
+    write_new,
 )
 
 commands = click.Group("key", help="Keys and their versions.")
@@ -60,7 +61,7 @@ def create_standby(
 
     Example: privyseal key create-standby --app-id 042a1261 --public standby.pem
     """
-    from privyseal.cli.live_update import configuration, write_new
+    from privyseal.cli.live_update import configuration
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
@@ -218,7 +219,6 @@ def successors(out: Output, app_id: str, key: str, target: Path | None) -> None:
     """
     import json
 
-    from privyseal.cli.live_update import write_new
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.verify.successor import read_record
 

@@ -19,6 +19,7 @@ from privyseal.cli.common import (
     connect,
     enum_name,
     time_text,
+    write_new,
 )
 
 commands = click.Group("live-update", help="Bundle, upload and register live updates.")
@@ -427,12 +428,3 @@ def _refuse(message: str) -> Exception:
     from privyseal.errors import ClientError
 
     return ClientError(message)
-
-
-def write_new(path: Path, data: bytes) -> None:
-    """Write a file of the user's, its folders too. Raises ClientError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise _refuse(f"cannot write {path}: {error.strerror}") from None

@@ -15,6 +15,7 @@ GROUPS = {
     "approval": "Ask for the consent of others, and give it.",
     "backup": "Make, check and open backups.",
     "artifact": "Make what Capgo, CodePush and minisign devices want.",
+    "ceremony": "Make keys from one reviewed file.",
     "deploy": "Point channels at releases.",
     "doctor": "Check the set-up and say what to mend.",
     "grant": "Who has which role where.",

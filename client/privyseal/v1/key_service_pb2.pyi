@@ -844,3 +844,70 @@ class ResumeKeyVersionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeKeyVersionResponse: _TypeAlias = ResumeKeyVersionResponse  # noqa: Y015
+
+@_typing.final
+class RecordCeremonyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_SHA256_FIELD_NUMBER: _builtins.int
+    KEY_VERSIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """apps/{app}"""
+    title: _builtins.str
+    """For people; 1 to 100 characters."""
+    file_sha256: _builtins.bytes
+    """SHA-256 of the file that they reviewed, 32 bytes."""
+    transcript_sha256: _builtins.bytes
+    """SHA-256 of the transcript, 32 bytes."""
+    request_id: _builtins.str
+    @_builtins.property
+    def participants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 20 names, each of 1 to 200 characters."""
+
+    @_builtins.property
+    def key_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 50 of apps/{app}/keys/{key}/versions/{n}."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        title: _builtins.str = ...,
+        participants: _abc.Iterable[_builtins.str] | None = ...,
+        file_sha256: _builtins.bytes = ...,
+        transcript_sha256: _builtins.bytes = ...,
+        key_versions: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_sha256", b"file_sha256", "key_versions", b"key_versions", "parent", b"parent", "participants", b"participants", "request_id", b"request_id", "title", b"title", "transcript_sha256", b"transcript_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordCeremonyRequest: _TypeAlias = RecordCeremonyRequest  # noqa: Y015
+
+@_typing.final
+class RecordCeremonyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_INDEX_FIELD_NUMBER: _builtins.int
+    log_index: _builtins.int
+    """Of the leaf in the log."""
+    def __init__(
+        self,
+        *,
+        log_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_index", b"log_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordCeremonyResponse: _TypeAlias = RecordCeremonyResponse  # noqa: Y015

@@ -107,6 +107,11 @@ class KeyServiceStub:
                 request_serializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsResponse.FromString,
                 _registered_method=True)
+        self.RecordCeremony = channel.unary_unary(
+                '/privyseal.v1.KeyService/RecordCeremony',
+                request_serializer=privyseal_dot_v1_dot_key__service__pb2.RecordCeremonyRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_key__service__pb2.RecordCeremonyResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -236,6 +241,15 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordCeremony(self, request, context):
+        """Notes in the log that keys were made in a ceremony: from which reviewed file,
+        who took part by the caller's word, and the digest of the transcript.
+        Returns NOT_FOUND if a version does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -308,6 +322,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.ListSuccessors,
                     request_deserializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsResponse.SerializeToString,
+            ),
+            'RecordCeremony': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordCeremony,
+                    request_deserializer=privyseal_dot_v1_dot_key__service__pb2.RecordCeremonyRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_key__service__pb2.RecordCeremonyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -691,6 +710,33 @@ class KeyService:
             '/privyseal.v1.KeyService/ListSuccessors',
             privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsRequest.SerializeToString,
             privyseal_dot_v1_dot_key__service__pb2.ListSuccessorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordCeremony(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/privyseal.v1.KeyService/RecordCeremony',
+            privyseal_dot_v1_dot_key__service__pb2.RecordCeremonyRequest.SerializeToString,
+            privyseal_dot_v1_dot_key__service__pb2.RecordCeremonyResponse.FromString,
             options,
             channel_credentials,
             insecure,

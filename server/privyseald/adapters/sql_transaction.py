@@ -64,6 +64,12 @@ class SqlView:
         """Whether the revision was raised here, by an act that may yet be undone."""
         return self._db.raised
 
+    def answer(self, request: Request) -> bytes | None:
+        """Return the answer to a request that was answered before; see the port."""
+        asked = (request.principal, request.id)
+        known = _answers(self._db, {asked}).get(asked)
+        return None if known is None else _of_the_same(request, *known)
+
 
 class SqlTransaction(SqlView):
     """A transaction: a view, and the leaves its acts make."""
@@ -88,14 +94,9 @@ class SqlTransaction(SqlView):
 
     def look_up(self, requests: Iterable[Request], signings: Iterable[Signing]) -> None:
         """Read at once what the acts of the group will ask for one by one."""
-        t = schema.answers
-        ids = {(request.principal, request.id) for request in requests}
-        if ids:
-            query = select(t.c.principal, t.c.request_id, t.c.digest, t.c.answer)
-            for row in self._connection.execute(
-                query.where(both_in(t.c.principal, t.c.request_id, ids))
-            ):
-                self._answers[row.principal, row.request_id] = (row.digest, row.answer)
+        self._answers |= _answers(
+            self._connection, {(request.principal, request.id) for request in requests}
+        )
         self.releases.look_up(signings)
 
     def stored_answer(self, request: Request) -> bytes | None:
@@ -105,15 +106,7 @@ class SqlTransaction(SqlView):
             AlreadyExists: If its id was used for something else.
         """
         known = self._answers.get((request.principal, request.id))
-        if known is None:
-            return None
-        if known[0] != request.digest:
-            raise AlreadyExists(
-                "request_id was used for another request; make a new one",
-                reason="REQUEST_ID_REUSED",
-                field="request_id",
-            )
-        return known[1]
+        return None if known is None else _of_the_same(request, *known)
 
     def answered(self, request: Request) -> bool:
         """Say whether a request was answered before the group."""
@@ -160,6 +153,28 @@ class SealedGroup:
     def proof(self, index: int) -> list[bytes]:
         """Return the inclusion proof of a leaf of this transaction."""
         return merkle.inclusion_proof(index, self._growth.size, self._growth.node)
+
+
+def _answers(
+    connection: Connection | Db, ids: set[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[bytes, bytes]]:
+    """Return digest and answer of requests that were answered, by principal and id."""
+    if not ids:
+        return {}
+    t = schema.answers
+    query = select(t.c.principal, t.c.request_id, t.c.digest, t.c.answer)
+    rows = connection.execute(query.where(both_in(t.c.principal, t.c.request_id, ids)))
+    return {(row.principal, row.request_id): (row.digest, row.answer) for row in rows}
+
+
+def _of_the_same(request: Request, digest: bytes, answer: bytes) -> bytes:
+    if digest != request.digest:
+        raise AlreadyExists(
+            "request_id was used for another request; make a new one",
+            reason="REQUEST_ID_REUSED",
+            field="request_id",
+        )
+    return answer
 
 
 def stored(request: Request, answer: bytes, now: int) -> dict[str, Any]:

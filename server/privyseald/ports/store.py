@@ -27,6 +27,14 @@ from privyseald.ports.repositories import (
 class View(Protocol):
     """One consistent state of the store."""
 
+    def answer(self, request: Request) -> bytes | None:
+        """Return the answer to a request that was answered before.
+
+        Raises:
+            AlreadyExists: If its id was used for something else.
+        """
+        ...
+
     @property
     def apps(self) -> Apps:
         """The part of that name."""

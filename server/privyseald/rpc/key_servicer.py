@@ -16,6 +16,7 @@ from privyseald.model.schemes import KeyIdentity, KeyPlace
 from privyseald.ports import Request
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent
+from privyseald.services.ceremonies import MAX_VERSIONS, Ceremonies, Ceremony
 from privyseald.services.keys import Keys
 from privyseald.services.versions import VersionName, Versions
 
@@ -23,8 +24,17 @@ from privyseald.services.versions import VersionName, Versions
 class KeyServicer(key_grpc.KeyServiceServicer):
     """privyseal.v1.KeyService."""
 
-    def __init__(self, gate: Gate, keys: Keys, versions: Versions, import_note: str) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        keys: Keys,
+        versions: Versions,
+        ceremonies: Ceremonies,
+        *,
+        import_note: str,
+    ) -> None:
         self.gate, self._keys, self._versions = gate, keys, versions
+        self._ceremonies = ceremonies
         self._import_note = import_note
 
     @call
@@ -210,10 +220,33 @@ class KeyServicer(key_grpc.KeyServiceServicer):
         found = await self._versions.successors(caller, app, key)
         return key_pb.ListSuccessorsResponse(records=[s.record for s in found])
 
+    @call
+    async def RecordCeremony(
+        self, request: key_pb.RecordCeremonyRequest, caller: Caller
+    ) -> key_pb.RecordCeremonyResponse:
+        """Note a ceremony in the log."""
+        message = key_pb.RecordCeremonyResponse
+        # A stranger's long list is refused before it is read.
+        names = request.key_versions[: MAX_VERSIONS + 1]
+        held = Ceremony(
+            request.title,
+            tuple(request.participants),
+            request.file_sha256,
+            request.transcript_sha256,
+            tuple(_version(name, "key_versions") for name in names),
+        )
+        answer = await self._ceremonies.record(
+            caller,
+            idempotent(caller, request, lambda index: message(log_index=index)),
+            fields.app_name(request.parent, "parent"),
+            held,
+        )
+        return message.FromString(answer)
 
-def _version(name: str) -> VersionName:
-    app, key, number = fields.parts(name, "name", "apps", "keys", "versions")
-    return app, key, fields.number(number, "name")
+
+def _version(name: str, field: str = "name") -> VersionName:
+    app, key, number = fields.parts(name, field, "apps", "keys", "versions")
+    return app, key, fields.number(number, field)
 
 
 def _version_answer(caller: Caller, request: Message, message: Callable[..., Message]) -> Request:

@@ -16,7 +16,7 @@ from privyseald.rpc import convert_rotation as convert
 from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.field_status import FieldStatus
 from privyseald.services.native import NativeBuilds
-from privyseald.services.rotations import Rotations
+from privyseald.services.rotations import Rotations, Start
 
 
 class RotationServicer(rotation_grpc.RotationServiceServicer):
@@ -43,13 +43,15 @@ class RotationServicer(rotation_grpc.RotationServiceServicer):
         answer = await self._rotations.start(
             caller,
             idempotent(caller, request, lambda r: message(rotation=convert.rotation(r))),
-            app=app,
-            key_id=key,
-            kind=convert.kind(request.kind),
-            new=new,
-            reason=request.reason,
-            place=KeyPlace(token=request.in_token),
-            since=request.compromise_time.seconds,
+            Start(
+                app,
+                key,
+                convert.kind(request.kind),
+                request.reason,
+                new=new,
+                place=KeyPlace(token=request.in_token),
+                since=request.compromise_time.seconds,
+            ),
         )
         return message.FromString(answer)
 

@@ -24,6 +24,7 @@ from privyseald.model.schemes import (
 )
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit, query_of
+from privyseald.services.replay import replayed
 
 
 class Keys:
@@ -35,6 +36,7 @@ class Keys:
         self._keyholder = keyholder
         self._clock = clock
 
+    @replayed
     async def create_app(
         self,
         caller: Caller,
@@ -87,6 +89,7 @@ class Keys:
         found: tuple[list[AppRecord], str] = await self._store.read(query)
         return found
 
+    @replayed
     async def create_key(
         self,
         caller: Caller,
@@ -125,6 +128,7 @@ class Keys:
 
         return await self._store.commit(act, request)
 
+    @replayed
     async def import_key(
         self, caller: Caller, request: Request, identity: KeyIdentity, sealed: bytes, *, token: bool
     ) -> bytes:

@@ -16,6 +16,7 @@ from privyseald.model.rotation import WINDOW_DAYS, RotationState
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.keys import require_app
+from privyseald.services.replay import replayed
 
 COUNTS = 0.01
 """From which share of check-ins on a build is not ended without force."""
@@ -116,6 +117,7 @@ class NativeBuilds:
         found: list[NativeBuild] = await self._store.read(query)
         return found
 
+    @replayed
     async def end(
         self, caller: Caller, request: Request, app: str, build_id: str, *, reason: str, force: bool
     ) -> bytes:

@@ -13,6 +13,7 @@ from privyseald.model.records import PolicyRecord
 from privyseald.model.workload import ATTRIBUTES
 from privyseald.ports import Clock, Policies, PolicySet, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
+from privyseald.services.replay import replayed
 
 MAX_CASES = 1000
 
@@ -49,6 +50,7 @@ class TeamPolicies:
         self._policies = policies
         self._clock = clock
 
+    @replayed
     async def apply(self, caller: Caller, request: Request, text: str, replaces: int) -> bytes:
         """Put policies in force; the answer is made of the PolicyRecord.
 

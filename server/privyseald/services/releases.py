@@ -21,6 +21,7 @@ from privyseald.model.records import (
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.keys import require_app
+from privyseald.services.replay import replayed
 
 ARTIFACT_TYPES = ("zip", "manifest")
 
@@ -274,6 +275,15 @@ class Releases:
         """Point channels at a release; the answer is made of a list of DeploymentRecord."""
         if not 1 <= len(set(channels)) <= 20:
             raise InvalidArgument("channels", "must name 1 to 20 channels")
+        answer: bytes = await self._deploy(caller, request, app, counter, channels)
+        # It may have been signed before some of its builds were there.
+        await self._cover(app, caller.principal)
+        return answer
+
+    @replayed
+    async def _deploy(
+        self, caller: Caller, request: Request, app: str, counter: int, channels: list[str]
+    ) -> bytes:
         permits = [
             await self._access.authorise(
                 caller,
@@ -312,10 +322,7 @@ class Releases:
                 made.append(deployment)
             return lambda _: made
 
-        answer = await self._store.commit(act, request)
-        # It may have been signed before some of its builds were there.
-        await self._cover(app, caller.principal)
-        return answer
+        return await self._store.commit(act, request)
 
     async def deployments(
         self, caller: Caller, app: str, channel: str, limit: int

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from privyseal.verify.canonical import Json
-from privyseal.verify.successor import Successor, envelope
+from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import (
     KeyRecord,
-    KeyVersionRecord,
-    SuccessorRecord,
 )
 from privyseald.model.rotation import (
-    Obstacle,
     Rotation,
     RotationKind,
     RotationState,
@@ -23,7 +18,7 @@ from privyseald.model.rotation import (
 from privyseald.model.schemes import GeneratedKey, KeyPlace, KeyVersionState
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
-from privyseald.services.field_status import signed_since, situation
+from privyseald.services.field_status import situation
 from privyseald.services.key_records import (
     Told,
     add_standby,
@@ -33,7 +28,39 @@ from privyseald.services.key_records import (
 )
 from privyseald.services.readiness import ready, require_covered, require_rotation
 from privyseald.services.renewal import Renewal
+from privyseald.services.replay import replayed
+from privyseald.services.rotation_steps import (
+    activate,
+    add_successor,
+    emergency,
+    reach,
+    supersede,
+)
 from privyseald.services.versions import Versions
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a rotation begins with.
+
+    Attributes:
+        app: The app.
+        key: The key.
+        kind: Planned, or an emergency: then the primary is compromised at once.
+        reason: For people; of an emergency, the evidence.
+        new: The version that it leads to; 0 for a standby that is there, in an emergency for
+            that of a planned rotation under way, or else a new one.
+        place: Where a new private key goes.
+        since: Of an emergency, since when the private key may be known to others; 0 for now.
+    """
+
+    app: str
+    key: str
+    kind: RotationKind
+    reason: str
+    new: int = 0
+    place: KeyPlace = field(default_factory=KeyPlace)
+    since: int = 0
 
 
 class Rotations:
@@ -56,43 +83,27 @@ class Rotations:
         self._versions = versions
         self._renewal = renewal
 
-    async def start(
-        self,
-        caller: Caller,
-        request: Request,
-        *,
-        app: str,
-        key_id: str,
-        kind: RotationKind,
-        new: int,
-        reason: str,
-        place: KeyPlace,
-        since: int,
-    ) -> bytes:
-        """Begin a rotation away from the primary; the answer is made of the Rotation.
+    async def start(self, caller: Caller, request: Request, start: Start) -> bytes:
+        """Begin a rotation away from the primary; the answer is made of the Rotation."""
+        fields.text(start.reason, "reason", 500, least=1)
+        answer: bytes = await self._start(caller, request, start)
+        if start.kind is RotationKind.EMERGENCY:
+            # Also when it is answered again: the first time may have been cut off before this.
+            await self._renewal.cover(start.app, caller.principal)
+        return answer
 
-        Args:
-            caller: Who asks.
-            request: What makes it idempotent.
-            app: The app.
-            key_id: The key.
-            kind: Planned, or an emergency: then the primary is compromised at once.
-            new: The version that it leads to; 0 for a standby that is there, in an emergency
-                for that of a planned rotation under way, or else a new one.
-            reason: For people; of an emergency, the evidence.
-            place: Where a new private key goes.
-            since: Of an emergency, since when the private key may be known to others.
-        """
-        fields.text(reason, "reason", 500, least=1)
+    @replayed
+    async def _start(self, caller: Caller, request: Request, start: Start) -> bytes:
+        app, key_id, kind = start.app, start.key, start.kind
         permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
-        chosen: int = new or await self._store.read(
+        chosen: int = start.new or await self._store.read(
             lambda view: _next_version(
                 require_key(view, app, key_id), view.rotations.list(app, key_id), kind
             )
         )
         made: GeneratedKey | None = None
         if not chosen:
-            made = await self._versions.generate(app, key_id, None, place)
+            made = await self._versions.generate(app, key_id, None, start.place)
             chosen = made.wrapped.identity.version
         now = self._clock()
 
@@ -106,7 +117,7 @@ class Rotations:
             rotation.start(found, others, kind, found.primary, chosen)
             for other in others:
                 if other.under_way:
-                    self._supersede(tx, caller.principal, other, rotation_id)
+                    supersede(tx, caller.principal, other, rotation_id, now)
             begun = Rotation(
                 app=app,
                 key=key_id,
@@ -115,7 +126,7 @@ class Rotations:
                 old=found.primary,
                 new=chosen,
                 state=RotationState.PREPARED,
-                reason=reason,
+                reason=start.reason,
             )
             tx.record(
                 {
@@ -125,62 +136,16 @@ class Rotations:
                     "kind": kind,
                     "from": begun.old,
                     "to": begun.new,
-                    "reason": reason,
+                    "reason": start.reason,
                 }
             )
             begun = begun.reached(RotationState.PREPARED, now, caller.principal, forced=False)
             if kind is RotationKind.EMERGENCY:
-                begun = self._emergency(tx, caller.principal, begun, since or now)
+                begun = emergency(tx, caller.principal, begun, start.since or now, now)
             tx.rotations.put(begun)
             return lambda _: begun
 
-        answer = await self._store.commit(act, request)
-        if kind is RotationKind.EMERGENCY:
-            await self._renewal.cover(app, caller.principal)
-        return answer
-
-    def _supersede(
-        self, tx: Transaction, principal: str, other: Rotation, rotation_id: str
-    ) -> None:
-        """End a planned rotation that an emergency overtakes."""
-        tx.rotations.put(
-            other.reached(RotationState.ABORTED, self._clock(), principal, forced=False)
-        )
-        tx.record(
-            {
-                "act": "rotation.abort",
-                "principal": principal,
-                "rotation": other.name,
-                "reason": f"an emergency (rotations/{rotation_id})",
-                "newVersionSignsOn": True,
-            }
-        )
-
-    def _emergency(self, tx: Transaction, principal: str, begun: Rotation, since: int) -> Rotation:
-        """Compromise the old version, promote the new one, withdraw what others could forge."""
-        now = self._clock()
-        old = require_version(tx, begun.app, begun.key, begun.old)
-        life = lifecycle.compromise(old.life, since, now)
-        more: dict[str, Json] = {"compromisedSince": life.compromised_at}
-        put(tx, old, life, Told("key.compromise", principal, begun.reason, more))
-        self._activate(tx, principal, begun)
-        tx.keys.set_primary(begun.app, begun.key, begun.new)
-        # Nothing that a compromised key signs proves anything: the record only tells.
-        self._add_successor(tx, principal, begun, (b"", now))
-        for counter in signed_since(tx, begun, life.compromised_at):
-            release = tx.releases.get(begun.app, counter)
-            if release is None or release.withdrawn_at:
-                continue
-            tx.releases.withdraw(begun.app, counter, max(now, 1))
-            tx.record(
-                {
-                    "act": "release.withdraw",
-                    "principal": principal,
-                    "release": release.name,
-                    "reason": f"signed with {old.name} after its compromise",
-                }
-            )
-        return self._reach(tx, principal, begun, RotationState.PROMOTED, [])
+        return await self._store.commit(act, request)
 
     async def advance(
         self,
@@ -201,6 +166,20 @@ class Rotations:
                 one goes on.
             force: Go on against what can be forced, with the consent of others.
         """
+        answer: bytes = await self._advance(caller, request, name, expected, force=force)
+        await self._renewal.cover(name[0], caller.principal)
+        return answer
+
+    @replayed
+    async def _advance(
+        self,
+        caller: Caller,
+        request: Request,
+        name: tuple[str, str, str],
+        expected: RotationState | None,
+        *,
+        force: bool,
+    ) -> bytes:
         app, key_id, _ = name
         full = "apps/{}/keys/{}/rotations/{}".format(*name)
 
@@ -221,24 +200,23 @@ class Rotations:
                 permit.confirm(tx)
             current, state, against = ready(tx, self._clock(), name, found.state, force=force)
             if state is RotationState.DISTRIBUTING:
-                self._activate(tx, caller.principal, current)
+                activate(tx, caller.principal, current, self._clock())
             elif state is RotationState.PROMOTED:
                 require_covered(tx, self._clock(), current)
                 tx.keys.set_primary(app, key_id, current.new)
-                self._add_successor(tx, caller.principal, current, signed)
+                add_successor(tx, caller.principal, current, signed)
             elif state is RotationState.RETIRED and current.kind is RotationKind.PLANNED:
                 old = require_version(tx, app, key_id, current.old)
                 if old.state in {KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED}:
                     told = Told("key.deactivate", caller.principal, f"retired by {current.name}")
                     put(tx, old, lifecycle.deactivate(old.life), told)
-            made = self._reach(tx, caller.principal, current, state, against)
+            made = reach(tx, caller.principal, current, state, self._clock(), against=against)
             tx.rotations.put(made)
             return lambda _: made
 
-        answer = await self._store.commit(act, request)
-        await self._renewal.cover(app, caller.principal)
-        return answer
+        return await self._store.commit(act, request)
 
+    @replayed
     async def abort(
         self, caller: Caller, request: Request, *, name: tuple[str, str, str], reason: str
     ) -> bytes:
@@ -289,35 +267,6 @@ class Rotations:
         )
         return found
 
-    def _activate(self, tx: Transaction, principal: str, current: Rotation) -> None:
-        new = require_version(tx, current.app, current.key, current.new)
-        if new.state is not KeyVersionState.PRE_ACTIVATION:
-            return
-        days = require_key(tx, current.app, current.key).cryptoperiod_days
-        life = lifecycle.activate(new.life, self._clock(), days)
-        more: dict[str, Json] = {"expires": life.expires_at} if life.expires_at else {}
-        put(tx, new, life, Told("key.activate", principal, current.name, more))
-
-    def _add_successor(
-        self, tx: Transaction, principal: str, current: Rotation, signed: tuple[bytes, int]
-    ) -> None:
-        signature, at = signed
-        old = require_version(tx, current.app, current.key, current.old)
-        new = require_version(tx, current.app, current.key, current.new)
-        record = envelope(_successor(old, new, at), signature)
-        number = 1 + len(tx.rotations.successors(current.app, current.key))
-        made = SuccessorRecord(current.app, current.key, number, record, at)
-        tx.rotations.add_successor(made)
-        tx.record(
-            {
-                "act": "key.promote",
-                "principal": principal,
-                "keyVersion": new.name,
-                "instead": old.name,
-                "successor": record.decode(),
-            }
-        )
-
     async def _succeed(self, current: Rotation) -> tuple[bytes, int]:
         """Have the old version sign for the new one, if that is what comes next, and when."""
         at = self._clock()
@@ -333,27 +282,6 @@ class Rotations:
             old.wrapped, new.version, new.public_key, at
         )
         return signature, at
-
-    def _reach(
-        self,
-        tx: Transaction,
-        principal: str,
-        current: Rotation,
-        state: RotationState,
-        against: list[Obstacle],
-    ) -> Rotation:
-        leaf: dict[str, Json] = {
-            "act": "rotation.advance",
-            "principal": principal,
-            "rotation": current.name,
-            "state": state,
-        }
-        if against:
-            leaf["forced"] = True
-            leaf["against"] = [o.reason for o in against]
-            leaf["strands"] = sorted({b for o in against for b in o.builds})[:100]
-        tx.record(leaf)
-        return current.reached(state, self._clock(), principal, forced=bool(against))
 
 
 _FIT = frozenset({KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE})
@@ -372,15 +300,3 @@ def _next_version(key: KeyRecord, others: Sequence[Rotation], kind: RotationKind
         if v.state is KeyVersionState.PRE_ACTIVATION and v.version > key.primary
     ]
     return max(waiting, default=0)
-
-
-def _successor(old: KeyVersionRecord, new: KeyVersionRecord, at: int) -> Successor:
-    return Successor(
-        app=old.app,
-        key=old.key,
-        old=old.version,
-        new=new.version,
-        old_sha256=old.public_key_sha256,
-        new_public_key=new.public_key,
-        at=at,
-    )

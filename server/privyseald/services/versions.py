@@ -32,6 +32,7 @@ from privyseald.services.key_records import (
     require_key,
     require_version,
 )
+from privyseald.services.replay import replayed
 
 MAX_VERSIONS = 1000
 VersionName = tuple[str, str, int]
@@ -53,6 +54,7 @@ class Versions:
         self._keyholder = keyholder
         self._clock = clock
 
+    @replayed
     async def create(
         self,
         caller: Caller,
@@ -256,6 +258,7 @@ class Versions:
 
         return await self._store.commit(run, request)
 
+    @replayed
     async def _guarded(
         self,
         caller: Caller,
