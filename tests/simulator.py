@@ -345,12 +345,19 @@ class World:
             )
         )
 
-    def start(self, *, emergency: bool = False, new: int = 0, since: int = 0, who=None):
+    def start(
+        self, *, emergency: bool = False, old: int = 0, new: int = 0, since: int = 0, who=None
+    ):
         kind = RotationKind.EMERGENCY if emergency else RotationKind.PLANNED
         return self.do(
             self.rotations.start(
                 *(who or self.olivia, self.request()),
-                Start(APP, self.key, kind, "test", new=new, since=since),
+                Start(
+                    *(APP, self.key, kind, "test"),
+                    old=(old or self.key_record().primary) if emergency else 0,
+                    new=new,
+                    since=since,
+                ),
             )
         )
 

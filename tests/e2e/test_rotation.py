@@ -149,7 +149,17 @@ def test_an_emergency_on_the_command_line(team, app, www, tmp_path):
     publish(team, app, www)
     time.sleep(1.1)
     done = team.run(
-        *("rotation", "start", "--app-id", app, "--emergency", "--reason", "key on a forum"),
+        *(
+            "rotation",
+            "start",
+            "--app-id",
+            app,
+            "--emergency",
+            "--old",
+            1,
+            "--reason",
+            "key on a forum",
+        ),
         *("--since", "2026-01-01T00:00:00Z"),
     )
     assert done.code == 0, done.err

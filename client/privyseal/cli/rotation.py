@@ -20,7 +20,8 @@ STATES = ["prepared", "distributing", "overlap", "promoted"]
 @KEY
 @click.option("--reason", required=True, help="For people; of an emergency, what is known.")
 @click.option("--to", "new", type=int, default=0, help="A version; else the standby, or a new one.")
-@click.option("--emergency", is_flag=True, help="The primary is compromised: it stops signing now.")
+@click.option("--emergency", is_flag=True, help="--old is compromised: it stops signing now.")
+@click.option("--old", type=int, default=0, help="The version to rotate away from: the primary.")
 @click.option(
     "--since", default="", help="Of an emergency: when it began, as 2026-11-24T10:00:00Z."
 )
@@ -31,6 +32,7 @@ def start(  # noqa: PLR0917 - options
     key: str,
     reason: str,
     new: int,
+    old: int,
     since: str,
     *,
     emergency: bool,
@@ -42,10 +44,15 @@ def start(  # noqa: PLR0917 - options
     """
     from privyseal.v1 import rotation_service_pb2 as pb
 
+    if emergency and not old:
+        raise click.UsageError("--emergency needs --old: the version that others may know")
+    if since and not emergency:
+        raise click.UsageError("--since needs --emergency: a planned rotation has no such time")
     name = f"apps/{app_id}/keys/{key}"
     request = pb.StartRotationRequest(
         parent=name,
         kind=pb.ROTATION_KIND_EMERGENCY if emergency else pb.ROTATION_KIND_PLANNED,
+        old_version=f"{name}/versions/{old}" if old else "",
         new_version=f"{name}/versions/{new}" if new else "",
         reason=reason,
         in_token=in_token,
@@ -53,7 +60,8 @@ def start(  # noqa: PLR0917 - options
     set_time(request.compromise_time, since, "--since")
     with connect() as to:
         made = to.call(to.rotations.StartRotation, request).rotation
-        lines = [f"started {made.name}: {made.old_version} to {made.new_version}"]
+        kind = "an emergency" if emergency else "planned"
+        lines = [f"started {made.name}, {kind}: {made.old_version} to {made.new_version}"]
         if emergency:
             lines += _emergency_report(to, name)
     out.done(_row(made), *lines, *_next(made))

@@ -160,6 +160,7 @@ class StartRotationRequest(_message.Message):
     COMPROMISE_TIME_FIELD_NUMBER: _builtins.int
     IN_TOKEN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OLD_VERSION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """apps/{app}/keys/{key}"""
     kind: Global___RotationKind.ValueType
@@ -172,6 +173,10 @@ class StartRotationRequest(_message.Message):
     in_token: _builtins.bool
     """Make a new private key in the daemon's token rather than in software."""
     request_id: _builtins.str
+    old_version: _builtins.str
+    """The version that is rotated away from, which must be the primary. An emergency
+    must name it.
+    """
     @_builtins.property
     def compromise_time(self) -> _timestamp_pb2.Timestamp:
         """Of an emergency: since when others may know the private key; now if absent."""
@@ -186,10 +191,11 @@ class StartRotationRequest(_message.Message):
         compromise_time: _timestamp_pb2.Timestamp | None = ...,
         in_token: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        old_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compromise_time", b"compromise_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compromise_time", b"compromise_time", "in_token", b"in_token", "kind", b"kind", "new_version", b"new_version", "parent", b"parent", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compromise_time", b"compromise_time", "in_token", b"in_token", "kind", b"kind", "new_version", b"new_version", "old_version", b"old_version", "parent", b"parent", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

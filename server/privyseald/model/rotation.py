@@ -196,19 +196,33 @@ def start(
             f"{busy.name} is under way; finish or abort it first", reason="ROTATION_UNDER_WAY"
         )
     before, after = key.version(old), key.version(new)
-    if before is None or after is None or old == new:
-        raise FailedPrecondition("there is no such version of the key", reason="KEY_VERSION_STATE")
+    if before is None or after is None:
+        missing = old if before is None else new
+        raise FailedPrecondition(
+            f"{key.name} has no version {missing}; `privyseal key list` shows them",
+            reason="KEY_VERSION_STATE",
+        )
+    if old != key.primary:
+        raise FailedPrecondition(
+            f"{before.name} is not the primary, which is version {key.primary}, so that there is "
+            "nothing to rotate away from; "
+            + (
+                f"if others may know it, `privyseal key compromise {before.name}` stops it"
+                if kind is RotationKind.EMERGENCY
+                else "retire it with `privyseal key deactivate`"
+            ),
+            reason="NOT_PRIMARY",
+        )
+    if old == new:
+        raise FailedPrecondition(
+            f"{after.name} is the primary already; name another with --to",
+            reason="KEY_VERSION_STATE",
+        )
     fit = {KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE}
     if after.state not in fit:
         raise FailedPrecondition(
             f"{after.name} is {after.state}; a rotation leads to a standby or an active version",
             reason="KEY_VERSION_STATE",
-        )
-    if kind is RotationKind.PLANNED and old != key.primary:
-        raise FailedPrecondition(
-            f"{before.name} is not the primary, so there is nothing to rotate away from; "
-            "retire it with `privyseal key deactivate`",
-            reason="NOT_PRIMARY",
         )
 
 
@@ -219,12 +233,12 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
     new = key.version(rotation.new)
     if new is None or new.state in _UNFIT:
         state = new.state if new is not None else "missing"
-        return (
-            Obstacle(
-                "NEW_VERSION_UNFIT",
-                f"version {rotation.new} is {state}; abort, and rotate to another",
-            ),
+        remedy = (
+            "start another rotation, away from it"
+            if rotation.state is RotationState.PROMOTED
+            else "abort, and rotate to another"
         )
+        return (Obstacle("NEW_VERSION_UNFIT", f"version {rotation.new} is {state}; {remedy}"),)
     if rotation.state is RotationState.PREPARED:
         return _before_distributing(rotation, new, key.scheme, live)
     if rotation.state is RotationState.DISTRIBUTING:
@@ -241,7 +255,7 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
             "DEPLOYED_UNCOVERED",
             "a deployed release has no signature that these builds verify; advancing signs it "
             "again",
-        )
+        ) + _strangers(trust, f"they get what version {rotation.new} signs, once it is promoted")
     return _before_retired(rotation, now)
 
 
@@ -319,17 +333,25 @@ def _still_asking(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
         f"devices with builds that were ended still asked in the last {WINDOW_DAYS} days",
         forceable=True,
     )
+    return found + _strangers(trust, f"some may trust version {rotation.old} alone")
+
+
+def _strangers(trust: FieldTrust, danger: str) -> tuple[Obstacle, ...]:
+    """Return what check-ins of native versions that nobody registered tell against a step."""
     total = sum(c.count for c in trust.counts)
     strangers = sum(c.count for c in trust.counts if not c.build)
-    if total and strangers / total >= STRANGERS:
-        share = Obstacle(
+    if not total or strangers / total < STRANGERS:
+        return ()
+    return (
+        Obstacle(
             "UNREGISTERED_VERSIONS",
             f"{strangers / total:.0%} of the check-ins in the last {WINDOW_DAYS} days came from "
-            "native versions that nobody registered, so that nobody knows what they trust",
+            "native versions that nobody registered, so that nobody knows what they trust, and "
+            f"{danger}; `privyseal rotation status` lists them: register them with the keys that "
+            "they embed (`privyseal native register`), or wait until they have updated",
             forceable=True,
-        )
-        found += (share,)
-    return found
+        ),
+    )
 
 
 def _if_any(
@@ -376,7 +398,8 @@ def require_abortable(rotation: Rotation) -> None:
     }:
         return
     raise FailedPrecondition(
-        f"{rotation.name} is {rotation.state} and cannot be aborted; rotate to another version",
+        f"{rotation.name} is {rotation.state} and cannot be aborted; start another rotation, away "
+        f"from version {rotation.new}",
         reason="ROTATION_STATE",
     )
 

@@ -31,14 +31,6 @@ class RotationServicer(rotation_grpc.RotationServiceServicer):
     ) -> pb.StartRotationResponse:
         """Begin a rotation."""
         app, key = fields.parts(request.parent, "parent", "apps", "keys")
-        new = 0
-        if request.new_version:
-            *same, number = fields.parts(
-                request.new_version, "new_version", "apps", "keys", "versions"
-            )
-            if same != [app, key]:
-                raise InvalidArgument("new_version", f"must be a version of {request.parent}")
-            new = fields.number(number, "new_version")
         message = pb.StartRotationResponse
         answer = await self._rotations.start(
             caller,
@@ -48,7 +40,8 @@ class RotationServicer(rotation_grpc.RotationServiceServicer):
                 key,
                 convert.kind(request.kind),
                 request.reason,
-                new=new,
+                old=_version_of(request.parent, request.old_version, "old_version"),
+                new=_version_of(request.parent, request.new_version, "new_version"),
                 place=KeyPlace(token=request.in_token),
                 since=request.compromise_time.seconds,
             ),
@@ -173,3 +166,13 @@ class NativeServicer(native_grpc.NativeServiceServicer):
 def _name(value: str) -> tuple[str, str, str]:
     app, key, rotation = fields.parts(value, "name", "apps", "keys", "rotations")
     return app, key, rotation
+
+
+def _version_of(key: str, name: str, field: str) -> int:
+    """Return the number of a key's version; 0 if none is named."""
+    if not name:
+        return 0
+    *_, number = fields.parts(name, field, "apps", "keys", "versions")
+    if name != f"{key}/versions/{number}":
+        raise InvalidArgument(field, f"must be a version of {key}")
+    return fields.number(number, field)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
+from privyseald.model.errors import InvalidArgument
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import (
     KeyRecord,
@@ -48,6 +49,8 @@ class Start:
         key: The key.
         kind: Planned, or an emergency: then the primary is compromised at once.
         reason: For people; of an emergency, the evidence.
+        old: Of an emergency, the version that is given up, which must be the primary: whoever
+            repeats the command a minute later must not give up the version that replaced it.
         new: The version that it leads to; 0 for a standby that is there, in an emergency for
             that of a planned rotation under way, or else a new one.
         place: Where a new private key goes.
@@ -58,6 +61,7 @@ class Start:
     key: str
     kind: RotationKind
     reason: str
+    old: int = 0
     new: int = 0
     place: KeyPlace = field(default_factory=KeyPlace)
     since: int = 0
@@ -86,8 +90,15 @@ class Rotations:
     async def start(self, caller: Caller, request: Request, start: Start) -> bytes:
         """Begin a rotation away from the primary; the answer is made of the Rotation."""
         fields.text(start.reason, "reason", 500, least=1)
+        emergency = start.kind is RotationKind.EMERGENCY
+        if emergency and not start.old:
+            raise InvalidArgument(
+                "old_version", "must name the version that an emergency gives up (--old)"
+            )
+        if start.since and not emergency:
+            raise InvalidArgument("compromise_time", "is for an emergency (--emergency)")
         answer: bytes = await self._start(caller, request, start)
-        if start.kind is RotationKind.EMERGENCY:
+        if emergency:
             # Also when it is answered again: the first time may have been cut off before this.
             await self._renewal.cover(start.app, caller.principal)
         return answer
@@ -114,7 +125,7 @@ class Rotations:
             found = require_key(tx, app, key_id)
             others = tx.rotations.list(app, key_id)
             rotation_id = str(1 + len(others))
-            rotation.start(found, others, kind, found.primary, chosen)
+            rotation.start(found, others, kind, start.old or found.primary, chosen)
             for other in others:
                 if other.under_way:
                     supersede(tx, caller.principal, other, rotation_id, now)
