@@ -132,3 +132,52 @@ def test_refusals_that_were_only_counted_are_told_once_a_minute_and_not_lost(wor
     world.now += 30
     world.run(refusals.flush())
     assert counted()[1:] == [{"token:x": 1}]
+
+
+def test_what_people_change_while_the_sweeper_looks_counts(world, monkeypatch):
+    """It reads, they lengthen the cryptoperiod, it commits."""
+    world.do(world.versions.set_cryptoperiod(world.olivia, world.request(), APP, world.key, 10))
+    world.start()
+    world.register(NEW, 2)
+    for _ in range(3):
+        world.advance()
+    world.days(11)
+    real, meanwhile = world.store.commit, []
+
+    async def commit(*given):
+        if not meanwhile:
+            meanwhile.append(1)
+            await world.versions.set_cryptoperiod(
+                world.olivia, world.request(), APP, world.key, 500
+            )
+        return await real(*given)
+
+    monkeypatch.setattr(world.store, "commit", commit)
+    world.sweep()
+    assert meanwhile
+    assert world.states()[1] == "active"
+
+
+def test_a_key_that_is_being_erased_is_destroyed_and_nothing_else(world, monkeypatch):
+    world.standby()
+    world.change("destroy", 2, reason="test", delay=0, force=False)
+    real, refused = world.keyholder.destroy, []
+
+    async def destroy(key):
+        await real(key)
+        try:
+            await world.versions.compromise(
+                world.oscar,
+                world.request("certificate:oscar"),
+                (APP, world.key, 2),
+                since=0,
+                evidence="test",
+            )
+        except DomainError as error:
+            refused.append(error.message)
+
+    monkeypatch.setattr(world.keyholder, "destroy", destroy)
+    world.sweep()
+    assert "has come" in refused[0]
+    assert world.states()[2] == "destroyed"
+    assert world.leaves("key.destroy")

@@ -49,10 +49,18 @@ class Model:
         return max(able, default=None)
 
     def lost_without(self, version):
+        """Builds it signs for and no other could, or that could hope for it alone."""
+        hopes = (ACTIVE, SUSPENDED, WAITING)
+        if self.state[version] not in hopes:
+            return set()
         return {
             name
             for name, trusts in self.live().items()
-            if self.signs_for(trusts) and not self.signs_for(trusts, (version,))
+            if version in trusts
+            and (
+                (self.signs_for(trusts) and not self.signs_for(trusts, (version,)))
+                or not any(self.state[v] in hopes for v in trusts if v != version)
+            )
         }
 
     def under_way(self):
@@ -230,8 +238,10 @@ class Machine(RuleBasedStateMachine):
             m.before.pop(old, None)
             m.state[new] = ACTIVE
             m.primary = new
-            if m.under_way():
+            # What is under way, or leads to what is given up, ends.
+            if m.rotation and (m.under_way() or (m.rotation[2:] == [old, "promoted"])):
                 m.rotation[3] = "aborted"
+            m.retiring = [r for r in m.retiring if r[2] != old]
             self.replace_rotation(["emergency", old, new, "promoted"])
 
     def replace_rotation(self, made):
@@ -251,7 +261,7 @@ class Machine(RuleBasedStateMachine):
         elif state == "distributing":
             allowed = fit and all(new in t for t in m.newest_per_platform())
         else:
-            allowed = fit
+            allowed = fit and m.state[m.rotation[1]] != SUSPENDED
         if self.attempt(allowed, self.world.advance):
             following = {
                 "prepared": "distributing",

@@ -37,6 +37,8 @@ WORDS = {
     "a release": lambda w: w.publish(),
     "start": lambda w: w.start(),
     "start an emergency": lambda w: w.start(emergency=True),
+    "start an emergency about 1": lambda w: w.start(emergency=True, old=1),
+    "resume 1": lambda w: w.change("resume", 1, reason="test"),
     "advance": lambda w: w.advance(),
     "force": lambda w: w.advance(force=True),
     "abort": lambda w: w.abort(),
@@ -143,6 +145,41 @@ ROWS = {
             "! advance UNREGISTERED_VERSIONS",
         ],
         {"state": "promoted", 1: "active"},
+    ),
+    "and they hold up the promotion, after which they get what the new version signs": (
+        [*PLANNED[:-1], "strangers ask", "! advance UNREGISTERED_VERSIONS", "force"],
+        {"state": "promoted", "primary": 2, "unregistered": 1},
+    ),
+    "suspending it first does not retire what a build depends on": (
+        [*PLANNED, "suspend 1", "! deactivate 1 BUILDS_DEPEND", "! advance BUILDS_DEPEND"],
+        {"state": "promoted", 1: "suspended"},
+    ),
+    "nor does a standby go that a build could hope for alone": (
+        ["an old build", "a standby", "a new build", "! deactivate 2 BUILDS_DEPEND"],
+        {2: "pre-activation"},
+    ),
+    "what check-ins tell against a retirement they tell against a deactivation": (
+        [
+            *(*PLANNED, "40 days", "end the old build", "old devices ask"),
+            *("! advance ENDED_BUILDS_ASK", "! deactivate 1 ENDED_BUILDS_ASK"),
+        ],
+        {"state": "promoted", 1: "active"},
+    ),
+    "a suspended primary promotes nothing, since it could not sign the record": (
+        [*PLANNED[:-1], "suspend 1", "! advance OLD_VERSION_SUSPENDED", "resume 1", "advance"],
+        {"state": "promoted", "primary": 2},
+    ),
+    "an emergency that is repeated gives up nothing more": (
+        ["an old build", "start an emergency about 1", "! start an emergency about 1 NOT_PRIMARY"],
+        {1: "compromised", 2: "active", "primary": 2},
+    ),
+    "nor does one about a version that is not the primary touch the primary": (
+        [*PLANNED, "! start an emergency about 1 NOT_PRIMARY"],
+        {1: "active", 2: "active", "primary": 2},
+    ),
+    "a rotation that was promoted ends when what it promoted is given up": (
+        [*PLANNED, "start an emergency"],
+        {"rotations": ["aborted", "promoted"], 1: "active", 2: "compromised", "primary": 3},
     ),
     "an unregistered build is served what the primary signed": (
         ["an old build", "a release"],
@@ -351,6 +388,9 @@ def check(world, what, wanted):
         forced = [leaf for leaf in world.leaves("rotation.advance") if leaf.get("forced")]
         assert [leaf["strands"] for leaf in forced] == [wanted]
         assert any(step.forced for step in world.rotation().history)
+    elif what == "rotations":
+        found = world.view(lambda view: view.rotations.list(APP, world.key))
+        assert [str(r.state) for r in found] == wanted
     elif what == "unregistered":
         from privyseald.model.native import NativeVersion
 
@@ -419,6 +459,27 @@ def test_a_compromised_version_hands_no_trust_on(world):
     assert read_record(chain[0])[1] is False
     with pytest.raises(VerificationError, match="it was compromised"):
         follow(chain, load_public_key(first))
+
+
+@pytest.mark.parametrize("verb", ["compromise", "suspend"])
+def test_no_record_is_released_of_a_version_that_was_stopped_meanwhile(world, monkeypatch, verb):
+    for step in PLANNED[:-1]:
+        WORDS[step](world)
+    real = world.keyholder.sign_successor
+    more = {"since": 0, "evidence": "test"} if verb == "compromise" else {"reason": "test"}
+
+    async def sign(*given):
+        signature = await real(*given)
+        request = world.request("certificate:oscar")
+        name = (APP, world.key, 1)
+        await getattr(world.versions, verb)(world.oscar, request, name, **more)
+        return signature
+
+    monkeypatch.setattr(world.keyholder, "sign_successor", sign)
+    with pytest.raises(DomainError, match=r"meanwhile|suspended"):
+        world.advance()
+    assert not world.leaves("key.promote")
+    assert world.key_record().primary == 1
 
 
 def test_an_emergency_withdraws_what_was_signed_since(world):

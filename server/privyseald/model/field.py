@@ -7,6 +7,7 @@ that it trusts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,14 @@ PLUGINS: dict[str, Scheme | None] = {
 }
 """Which scheme the devices of a plugin verify."""
 MAX_TRUSTS = 8
+
+
+# Not str.isdigit, which takes digits that int() does not.
+_DIGITS = re.compile(r"[0-9]{1,18}")
+HOPES = frozenset(
+    {KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED}
+)
+"""States of versions that sign, or may yet."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,8 @@ class NativeBuild:
     @property
     def order(self) -> tuple[list[int], int]:
         """What tells a newer build from an older one of its platform."""
-        digits = [int(p) if p.isdigit() else 0 for p in self.version_name.split(".")]
-        return digits, int(self.version_code) if self.version_code.isdigit() else 0
+        digits = [int(p) if _DIGITS.fullmatch(p) else 0 for p in self.version_name.split(".")]
+        return digits, int(self.version_code) if _DIGITS.fullmatch(self.version_code) else 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +119,8 @@ def check(build: NativeBuild) -> NativeBuild:
         raise InvalidArgument("platform", "must be android or ios")
     if build.plugin not in PLUGINS:
         raise InvalidArgument("plugin", f"must be one of {', '.join(PLUGINS)}")
-    if build.version_code and not (build.version_code.isdigit() and len(build.version_code) <= 18):
-        raise InvalidArgument("version_code", "must be digits")
+    if build.version_code and not _DIGITS.fullmatch(build.version_code):
+        raise InvalidArgument("version_code", "must be at most 18 digits")
     if len(build.trusts) > MAX_TRUSTS:
         raise InvalidArgument("trusted_keys", f"must be at most {MAX_TRUSTS}")
     if build.scheme is not None and not build.trusts:
@@ -229,6 +238,30 @@ class FieldTrust:
             b
             for b in self.live(key.scheme)
             if serving(b, key) is not None and serving(b, key, gone) is None
+        ]
+
+    def lost_by_retiring(self, key: KeyRecord, number: int) -> list[NativeBuild]:
+        """Return the live builds that the retirement of a version takes something from.
+
+        Those that it signs for and no other could, and those that could hope for it alone: it
+        is suspended, or waits, and whatever else they trust never signs again.
+        """
+        version = key.version(number)
+        if version is None or version.state not in HOPES:
+            return []
+        lost = {b.id for b in self.newly_stranded(key, [number])}
+        lost |= {b.id for b in self.hoping_for(key, number)}
+        return [b for b in self.live(key.scheme) if b.id in lost]
+
+    def hoping_for(self, key: KeyRecord, number: int) -> list[NativeBuild]:
+        """Return the live builds that trust a version, and no other that could ever sign."""
+        version = key.version(number)
+        return [
+            b
+            for b in self.live(key.scheme)
+            if version is not None
+            and version.public_key_sha256 in b.trusts
+            and not any(v.state in HOPES for v in trusted(b, key) if v.version != number)
         ]
 
     def share(self, builds: Iterable[NativeBuild], since_day: int) -> float:

@@ -111,12 +111,18 @@ def compromise(life: Life, since: int, now: int) -> Life:
     """Note that others may know the private key; an earlier time replaces a later one.
 
     Raises:
-        FailedPrecondition: If it is destroyed.
+        FailedPrecondition: If it is destroyed, or being destroyed.
         InvalidArgument: If the time is in the future.
     """
     _require(life, "compromise")
     if since > now:
-        raise InvalidArgument("compromise_time", "must not be in the future")
+        raise InvalidArgument("compromise_time", "must not be in the future (--since)")
+    if life.state is S.DESTROY_SCHEDULED and now >= life.destroy_at:
+        raise FailedPrecondition(
+            "the time of its destruction has come, and its private key may be erased already; "
+            "it signs nothing any more",
+            reason="KEY_VERSION_STATE",
+        )
     earliest = min(since, life.compromised_at) if life.state is S.COMPROMISED else since
     return replace(
         life, state=S.COMPROMISED, before=None, destroy_at=0, compromised_at=max(1, earliest)

@@ -250,12 +250,16 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
             "installs would still depend on the old one",
         )
     if rotation.state is RotationState.OVERLAP:
-        return _if_any(
-            uncovered(now),
-            "DEPLOYED_UNCOVERED",
-            "a deployed release has no signature that these builds verify; advancing signs it "
-            "again",
-        ) + _strangers(trust, f"they get what version {rotation.new} signs, once it is promoted")
+        return (
+            _if_any(
+                uncovered(now),
+                "DEPLOYED_UNCOVERED",
+                "a deployed release has no signature that these builds verify; advancing signs it "
+                "again",
+            )
+            + _suspended(rotation, key)
+            + _strangers(trust, f"they get what version {rotation.new} signs, once it is promoted")
+        )
     return _before_retired(rotation, now)
 
 
@@ -303,19 +307,26 @@ def _before_retired(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
             "they update from the store; end the builds when they do not count any more",
             forceable=True,
         )
+    return before_retiring(rotation.old, now)
+
+
+def before_retiring(number: int, now: Situation) -> tuple[Obstacle, ...]:
+    """Return what stands in the way of retiring a version, however it is done."""
+    version = now.key.version(number)
     depend = _if_any(
-        now.trust.newly_stranded(now.key, [rotation.old]),
+        now.trust.lost_by_retiring(now.key, number),
         "BUILDS_DEPEND",
-        f"these builds trust nothing but version {rotation.old}; end them when they do not count "
+        f"these builds trust nothing but version {number}; end them when they do not count "
         "any more (`privyseal native end`)",
         forceable=True,
     )
-    return depend + _still_asking(rotation, now)
+    signed = version is not None and version.state is not KeyVersionState.PRE_ACTIVATION
+    return depend + (_still_asking(number, now) if signed else ())
 
 
-def _still_asking(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
+def _still_asking(number: int, now: Situation) -> tuple[Obstacle, ...]:
     """Return what check-ins tell against the retirement of a version."""
-    trust, old = now.trust, now.key.version(rotation.old)
+    trust, old = now.trust, now.key.version(number)
     asked = {c.build for c in trust.counts if c.count}
     ended = [
         b
@@ -325,7 +336,7 @@ def _still_asking(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
         and b.id in asked
         and old is not None
         and old.public_key_sha256 in b.trusts
-        and serving(b, now.key, [rotation.old]) is None
+        and serving(b, now.key, [number]) is None
     ]
     found = _if_any(
         ended,
@@ -333,7 +344,21 @@ def _still_asking(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
         f"devices with builds that were ended still asked in the last {WINDOW_DAYS} days",
         forceable=True,
     )
-    return found + _strangers(trust, f"some may trust version {rotation.old} alone")
+    return found + _strangers(trust, f"some may trust version {number} alone")
+
+
+def _suspended(rotation: Rotation, key: KeyRecord) -> tuple[Obstacle, ...]:
+    """Return that the old version cannot sign for the new one now, and could later."""
+    old = key.version(rotation.old)
+    if old is None or old.state is not KeyVersionState.SUSPENDED:
+        return ()
+    return (
+        Obstacle(
+            "OLD_VERSION_SUSPENDED",
+            f"version {rotation.old} is suspended and cannot sign the successor record; resume it, "
+            "or if others may know it, start an emergency",
+        ),
+    )
 
 
 def _strangers(trust: FieldTrust, danger: str) -> tuple[Obstacle, ...]:
@@ -386,7 +411,7 @@ def uncovered(now: Situation) -> list[NativeBuild]:
 
 def abandons(rotation: Rotation, now: Situation) -> bool:
     """Say whether aborting leaves the new version to nobody, so that it is deactivated."""
-    return not now.trust.newly_stranded(now.key, [rotation.new])
+    return not now.trust.lost_by_retiring(now.key, rotation.new)
 
 
 def require_abortable(rotation: Rotation) -> None:
@@ -411,7 +436,7 @@ def plan(rotation: Rotation, now: Situation) -> list[PlannedStep]:
     for state in ahead:
         strands: tuple[str, ...] = ()
         if state is RotationState.RETIRED and rotation.kind is RotationKind.PLANNED:
-            lost = now.trust.newly_stranded(now.key, [rotation.old])
+            lost = now.trust.lost_by_retiring(now.key, rotation.old)
             strands = tuple(sorted(b.id for b in lost))
         steps.append(PlannedStep(state, _effects(rotation, state), obstacles(at, now), strands))
         at = replace(at, state=state)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from privyseal.verify.canonical import Json
 
 from privyseald.model.errors import FailedPrecondition, NotFound
-from privyseald.model.field import NativeBuild
 from privyseald.model.lifecycle import Life
 from privyseald.model.records import KeyRecord, KeyVersionRecord
+from privyseald.model.rotation import Obstacle
 from privyseald.model.schemes import GeneratedKey, KeyVersionState
 from privyseald.ports import Transaction, View
 
 
-def ids(builds: Iterable[NativeBuild]) -> list[Json]:
-    """Return the ids of builds, for a leaf; at most a hundred."""
-    return list(sorted(b.id for b in builds)[:100])
+def forced(against: Sequence[Obstacle]) -> dict[str, Json]:
+    """Return what a leaf tells of an act that was forced; nothing if nothing was against it."""
+    if not against:
+        return {}
+    return {
+        "forced": True,
+        "against": [o.reason for o in against],
+        "strands": list(sorted({b for o in against for b in o.builds})[:100]),
+    }
 
 
 @dataclass(frozen=True)

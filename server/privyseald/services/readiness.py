@@ -51,22 +51,29 @@ def ready(
     return current, following, soft
 
 
-def _blocked(
-    trust: FieldTrust, now: int, current: Rotation, found: Sequence[Obstacle]
-) -> FailedPrecondition:
+def in_words(trust: FieldTrust, now: int, found: Sequence[Obstacle]) -> str:
+    """Return obstacles in words: the builds with their shares, and whether force helps."""
     since = now // DAY - WINDOW_DAYS
-    told = []
+    each = []
     for obstacle in found:
         shares = ", ".join(
             f"{b.id} ({trust.share([b], since):.1%})"
             for b in trust.builds
-            if b.id in obstacle.builds
+            if b.id in obstacle.builds[:20]
         )
-        told.append(f"{obstacle.text}{': ' + shares if shares else ''}")
+        more = len(obstacle.builds) - 20
+        shares += f" and {more} more" if more > 0 else ""
+        each.append(f"{obstacle.text}{': ' + shares if shares else ''}")
     forceable = all(o.forceable for o in found)
     remedy = "; --force goes on all the same, with the consent of others" if forceable else ""
+    return "; ".join(each) + remedy
+
+
+def _blocked(
+    trust: FieldTrust, now: int, current: Rotation, found: Sequence[Obstacle]
+) -> FailedPrecondition:
     return FailedPrecondition(
-        f"{current.name} stays {current.state}: {'; '.join(told)}{remedy}",
+        f"{current.name} stays {current.state}: {in_words(trust, now, found)}",
         reason=found[0].reason,
     )
 

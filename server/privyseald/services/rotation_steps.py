@@ -13,7 +13,7 @@ from privyseald.model.rotation import Obstacle, Rotation, RotationState
 from privyseald.model.schemes import KeyVersionState
 from privyseald.ports import Transaction
 from privyseald.services.field_status import signed_since
-from privyseald.services.key_records import Told, put, require_key, require_version
+from privyseald.services.key_records import Told, forced, put, require_key, require_version
 
 
 def activate(tx: Transaction, principal: str, current: Rotation, now: int) -> None:
@@ -28,7 +28,7 @@ def activate(tx: Transaction, principal: str, current: Rotation, now: int) -> No
 
 
 def supersede(tx: Transaction, principal: str, other: Rotation, rotation_id: str, now: int) -> None:
-    """End a planned rotation that an emergency overtakes."""
+    """End a rotation that an emergency overtakes, or whose new version it gives up."""
     tx.rotations.put(other.reached(RotationState.ABORTED, now, principal, forced=False))
     tx.record(
         {
@@ -105,11 +105,7 @@ def reach(
         "rotation": current.name,
         "state": state,
     }
-    if against:
-        leaf["forced"] = True
-        leaf["against"] = [o.reason for o in against]
-        leaf["strands"] = sorted({b for o in against for b in o.builds})[:100]
-    tx.record(leaf)
+    tx.record(leaf | forced(against))
     return current.reached(state, now, principal, forced=bool(against))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
-from privyseald.model.errors import InvalidArgument
+from privyseald.model.errors import FailedPrecondition, InvalidArgument
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import (
     KeyRecord,
@@ -125,9 +125,12 @@ class Rotations:
             found = require_key(tx, app, key_id)
             others = tx.rotations.list(app, key_id)
             rotation_id = str(1 + len(others))
-            rotation.start(found, others, kind, start.old or found.primary, chosen)
+            begun_from = start.old or found.primary
+            rotation.start(found, others, kind, begun_from, chosen)
             for other in others:
-                if other.under_way:
+                # One that was promoted leads nowhere when what it promoted is given up.
+                gone = other.open and other.new == begun_from and kind is RotationKind.EMERGENCY
+                if other.under_way or gone:
                     supersede(tx, caller.principal, other, rotation_id, now)
             begun = Rotation(
                 app=app,
@@ -214,6 +217,7 @@ class Rotations:
                 activate(tx, caller.principal, current, self._clock())
             elif state is RotationState.PROMOTED:
                 require_covered(tx, self._clock(), current)
+                _require_signer(tx, current, signed[0])
                 tx.keys.set_primary(app, key_id, current.new)
                 add_successor(tx, caller.principal, current, signed)
             elif state is RotationState.RETIRED and current.kind is RotationKind.PLANNED:
@@ -311,3 +315,16 @@ def _next_version(key: KeyRecord, others: Sequence[Rotation], kind: RotationKind
         if v.state is KeyVersionState.PRE_ACTIVATION and v.version > key.primary
     ]
     return max(waiting, default=0)
+
+
+def _require_signer(view: View, current: Rotation, signature: bytes) -> None:
+    """Refuse a successor record that was signed before its signer was stopped, or could not be.
+
+    Once a suspension or a compromise has returned, nothing signed before it is released.
+    """
+    old = require_version(view, current.app, current.key, current.old)
+    if bool(signature) is not (old.state is KeyVersionState.ACTIVE):
+        raise FailedPrecondition(
+            f"{old.name} became {old.state} meanwhile; look at it and advance again",
+            reason="KEYS_CHANGING",
+        )

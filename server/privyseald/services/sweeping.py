@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from privyseald.model import lifecycle
 from privyseald.model.errors import DomainError
-from privyseald.model.field import FieldTrust
 from privyseald.model.records import KeyVersionRecord
+from privyseald.model.rotation import before_retiring
+from privyseald.model.schemes import KeyVersionState
 from privyseald.ports import Clock, Keyholder, Sealed, Store, Transaction, View
-from privyseald.services.key_records import Told, put, require_key, require_version
+from privyseald.services.field_status import situation
+from privyseald.services.key_records import Told, put, require_version
 
 DAEMON = "daemon"
 """Who does what is due."""
@@ -65,13 +67,20 @@ class Sweeper:
 
     async def _expire(self, version: KeyVersionRecord, told: int, now: int) -> bool:
         """Tell of the end, and end it; return whether that is done."""
-        days = lifecycle.warnings_due(version.life, told, now)
-        over = version.expires_at <= now
-        if days is None and not over:
+
+        def due(view: View, found: KeyVersionRecord) -> tuple[int | None, bool]:
+            """Return the days left to be told of, and whether it is over and ends."""
+            over = found.state is KeyVersionState.ACTIVE and 0 < found.expires_at <= now
+            ends = over and self._free(view, found, now)
+            return lifecycle.warnings_due(found.life, told, now), ends
+
+        if await self._store.read(lambda view: due(view, version)) == (None, False):
             return True
 
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:
+            # Anew: people may have changed it since it was read.
             found = require_version(tx, version.app, version.key, version.version)
+            days, ends = due(tx, found)
             if days is not None:
                 tx.record(
                     {
@@ -81,21 +90,18 @@ class Sweeper:
                         "daysLeft": days,
                     }
                 )
-            if over and self._free(tx, found):
+            if ends:
                 life = lifecycle.deactivate(found.life)
                 put(tx, found, life, Told("key.deactivate", DAEMON, "its cryptoperiod is over"))
             return lambda _: b""
 
-        if days is not None or await self._store.read(lambda view: self._free(view, version)):
-            return await self._try(act)
-        return True
+        return await self._try(act)
 
     @staticmethod
-    def _free(view: View, version: KeyVersionRecord) -> bool:
-        """Say whether nothing needs a version: it is no primary, and no build depends on it."""
-        key = require_key(view, version.app, version.key)
-        trust = FieldTrust(tuple(view.builds.list(version.app)))
-        return version.version != key.primary and not trust.newly_stranded(key, [version.version])
+    def _free(view: View, version: KeyVersionRecord, now: int) -> bool:
+        """Say whether it is no primary, and nothing is against its retirement."""
+        found = situation(view, now, version.app, version.key)
+        return version.version != found.key.primary and not before_retiring(version.version, found)
 
     async def _try(self, act: Callable[[Transaction], Callable[[Sealed], bytes]]) -> bool:
         try:

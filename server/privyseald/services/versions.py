@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from privyseal.verify.canonical import Json
 
 from privyseald.model import fields, lifecycle
 from privyseald.model.errors import FailedPrecondition, InvalidArgument
-from privyseald.model.field import FieldTrust, NativeBuild, trusted
 from privyseald.model.lifecycle import DAY, Life
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import SuccessorRecord
-from privyseald.model.rotation import WINDOW_DAYS
+from privyseald.model.rotation import Obstacle, before_retiring
 from privyseald.model.schemes import (
     Algorithm,
     GeneratedKey,
@@ -24,22 +23,21 @@ from privyseald.model.schemes import (
 )
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit
+from privyseald.services.field_status import situation
 from privyseald.services.key_records import (
     Told,
     add_standby,
-    ids,
+    forced,
     put,
     require_key,
     require_version,
 )
+from privyseald.services.readiness import in_words
 from privyseald.services.replay import replayed
 
 MAX_VERSIONS = 1000
 VersionName = tuple[str, str, int]
 """App, key and number."""
-_SAVES = frozenset(
-    {KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED, KeyVersionState.PRE_ACTIVATION}
-)
 _GUARDED = frozenset(
     {KeyVersionState.SUSPENDED, KeyVersionState.PRE_ACTIVATION, KeyVersionState.DEACTIVATED}
 )
@@ -154,14 +152,13 @@ class Versions:
         force: bool,
     ) -> bytes:
         """Stop a version from signing for good, if no live native build depends on it."""
-        app, key_id, number = name
         return await self._guarded(
             caller,
             request,
             name,
             action=Action.KEY_MANAGE,
             force=force,
-            guard=lambda view: self._retirable(view, app, key_id, number),
+            guard=lambda view: self._retirable(view, name),
             act="key.deactivate",
             reason=reason,
             change=lifecycle.deactivate,
@@ -178,7 +175,6 @@ class Versions:
         force: bool,
     ) -> bytes:
         """Schedule the destruction of a version that does not sign."""
-        app, key_id, number = name
         now = self._clock()
         return await self._guarded(
             caller,
@@ -186,7 +182,7 @@ class Versions:
             name,
             action=Action.KEY_DESTROY,
             force=force,
-            guard=lambda view: self._depending_on(view, app, key_id, number),
+            guard=lambda view: self._destructible(view, name),
             act="key.destroy-schedule",
             reason=reason,
             change=lambda life: lifecycle.schedule_destruction(life, now, delay),
@@ -267,7 +263,7 @@ class Versions:
         *,
         action: Action,
         force: bool,
-        guard: Callable[[View], tuple[NativeBuild, ...]],
+        guard: Callable[[View], tuple[Obstacle, ...]],
         act: str,
         reason: str,
         change: Callable[[Life], Life],
@@ -280,9 +276,13 @@ class Versions:
 
         def possible(view: View) -> None:
             change(require_version(view, app, key_id, number).life)
-            lost = guard(view)
-            if lost and not force:
-                raise self.refusal(view, app, full, lost)
+            against = guard(view)
+            if against and not force:
+                found = situation(view, self._clock(), app, key_id)
+                raise FailedPrecondition(
+                    f"{full}: {in_words(found.trust, self._clock(), against)}",
+                    reason=against[0].reason,
+                )
 
         permits = await self.permits(caller, action, app, full, possible, force=force)
 
@@ -291,10 +291,7 @@ class Versions:
                 permit.confirm(tx)
             possible(tx)
             version = require_version(tx, app, key_id, number)
-            lost = guard(tx)
-
-            life = change(version.life)
-            more: dict[str, Json] = {"forced": True, "strands": ids(lost)} if lost else {}
+            life, more = change(version.life), forced(guard(tx))
             told_of = Told(act, caller.principal, reason, {**told(life), **more})
             made = put(tx, version, life, told_of)
             return lambda _: made
@@ -324,8 +321,9 @@ class Versions:
             raise refused
         return permits
 
-    def _retirable(self, view: View, app: str, key_id: str, number: int) -> tuple[NativeBuild, ...]:
-        """Return what deactivating strands. Raises FailedPrecondition for the primary."""
+    def _retirable(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
+        """Return what deactivating is against. Raises FailedPrecondition for the primary."""
+        app, key_id, number = name
         key = require_key(view, app, key_id)
         if number == key.primary:
             raise FailedPrecondition(
@@ -333,39 +331,15 @@ class Versions:
                 "(`privyseal rotation start`)",
                 reason="KEY_VERSION_PRIMARY",
             )
-        trust = FieldTrust(tuple(view.builds.list(app)))
-        return tuple(trust.newly_stranded(key, [number]))
+        return before_retiring(number, situation(view, self._clock(), app, key_id))
 
-    def _depending_on(
-        self, view: View, app: str, key_id: str, number: int
-    ) -> tuple[NativeBuild, ...]:
-        """Return the live builds that trust no other version that could ever sign for them."""
-        key = require_key(view, app, key_id)
+    def _destructible(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
+        """Return what destroying is against: builds that only this version could ever serve."""
+        app, key_id, number = name
         version = require_version(view, app, key_id, number)
-        if version.state not in _GUARDED:
+        found = situation(view, self._clock(), app, key_id)
+        hoping = found.trust.hoping_for(found.key, number)
+        if version.state not in _GUARDED or not hoping:
             return ()
-        trust = FieldTrust(tuple(view.builds.list(app)))
-        return tuple(
-            b
-            for b in trust.live(key.scheme)
-            if version.public_key_sha256 in b.trusts
-            and not any(v.state in _SAVES for v in trusted(b, key) if v.version != number)
-        )
-
-    def refusal(
-        self, view: View, app: str, what: str, lost: Iterable[NativeBuild]
-    ) -> FailedPrecondition:
-        """Return why a version is not given up: the builds, and the shares of their devices."""
-        today = self._clock() // DAY
-        counts = tuple(view.builds.check_ins(app, today - WINDOW_DAYS))
-        trust = FieldTrust(tuple(view.builds.list(app)), counts)
-        since = today - WINDOW_DAYS
-        lost = sorted(lost, key=lambda b: b.id)
-        each = ", ".join(f"{b.id} ({trust.share([b], since):.1%})" for b in lost[:20])
-        more = f" and {len(lost) - 20} more" if len(lost) > 20 else ""
-        return FailedPrecondition(
-            f"{what} is what live native builds depend on, by their share of check-ins in the "
-            f"last {WINDOW_DAYS} days: {each}{more}; end them when they do not count any more "
-            "(`privyseal native end`), or force it with the consent of others (--force)",
-            reason="BUILDS_DEPEND",
-        )
+        text = "live native builds trust no other version that could ever sign for them"
+        return (Obstacle("BUILDS_DEPEND", text, tuple(b.id for b in hoping), forceable=True),)
