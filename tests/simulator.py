@@ -286,7 +286,14 @@ class World:
             )
         )
 
-    def register(self, build: str, *trusts: int, plugin: str = "", unknown: bytes = b""):
+    def register(
+        self,
+        build: str,
+        *trusts: int,
+        plugin: str = "",
+        unknown: bytes = b"",
+        shipped: bool = False,
+    ):
         """Register a build such as `android-1.2.0-12` that embeds versions of the key."""
         platform, name, code = build.split("-")
         keys = [self.version(number).public_key for number in trusts]
@@ -297,7 +304,11 @@ class World:
             0,
         )
         answer = self.do(
-            self.builds.register(self.olivia, self.request(), made, allow_unknown=bool(unknown))
+            self.builds.register(
+                *(self.olivia, self.request(), made),
+                allow_unknown=bool(unknown),
+                already_shipped=shipped,
+            )
         )
         self.devices[build] = Device(build, platform, name, code, tuple(keys))
         return answer

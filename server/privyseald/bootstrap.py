@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 
 import grpc
@@ -258,8 +258,7 @@ class Daemon:
         if self._gateway is not None and self._gateway_task is not None:
             self._gateway.should_exit = True
             await self._gateway_task
-        with suppress(DomainError):
-            await self._check_ins.flush()
+        await self._attempt(self._check_ins.flush)
         await self.store.close()
         await self.keyholder.stop()
         await asyncio.to_thread(self.log_keyholder.stop)
@@ -276,13 +275,18 @@ class Daemon:
 
     async def _do_what_is_due(self) -> None:
         for due in (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep):
-            try:
-                await due()
-            except DomainError:
-                continue
-            except Exception as error:  # noqa: BLE001 - health is watched on, whatever this was
-                name = type(error).__name__
-                structlog.get_logger("privyseald").error("a duty failed", error=name)
+            await self._attempt(due)
+
+    @staticmethod
+    async def _attempt(duty: Callable[[], Awaitable[None]]) -> None:
+        """Do a duty; whatever goes wrong with it keeps nothing else from being done."""
+        try:
+            await duty()
+        except DomainError:
+            return
+        except Exception as error:  # noqa: BLE001 - as said
+            name = type(error).__name__
+            structlog.get_logger("privyseald").error("a duty failed", error=name)
 
     async def _tell_health(self) -> None:
         """Say honestly what can sign: the whole, and each place where keys are."""

@@ -80,7 +80,8 @@ class Model:
 
     def may_register(self, trusts):
         done = [r for r in [self.rotation, *self.retiring] if r and r[3] in ("overlap", "promoted")]
-        return all(any(v >= r[2] for v in trusts) for r in done)
+        hopes = any(self.state[v] in (ACTIVE, SUSPENDED, WAITING) for v in trusts)
+        return hopes and all(any(v >= r[2] for v in trusts) for r in done)
 
 
 class Machine(RuleBasedStateMachine):

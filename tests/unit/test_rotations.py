@@ -536,7 +536,11 @@ def test_a_key_that_nobody_knows_is_refused_unless_told(world):
         APP, "", "android", "3.0.0", "30", "capawesome", (hashlib.sha256(key).digest(),), 0
     )
     with pytest.raises(DomainError) as error:
-        world.do(world.builds.register(world.olivia, world.request(), build, allow_unknown=False))
+        world.do(
+            world.builds.register(
+                world.olivia, world.request(), build, allow_unknown=False, already_shipped=False
+            )
+        )
     assert error.value.reason == "UNKNOWN_KEY"
     world.register("android-3.0.0-30", unknown=key)
     assert world.ask("android-3.0.0-30").signature(str(world.scheme)) is None

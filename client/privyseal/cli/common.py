@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +39,21 @@ class Output:
         if self.as_json:
             click.echo(json.dumps(values))
         for line in () if self.as_json else lines:
-            click.echo(line)
+            click.echo(printable(line))
 
     def note(self, text: str) -> None:
         """Say something on the way; on standard error."""
         if not self.as_json:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
+
+
+# Control characters but for tabs and line ends, and marks that change the direction of text.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal but fill it: others may have written it."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def command(group: click.Group, name: str, **settings: Any) -> Callable[[F], F]:
@@ -83,7 +93,7 @@ def _fail(message: str, code: int, *, as_json: bool) -> None:
     line = " ".join(message.split())
     if as_json:
         click.echo(json.dumps({"status": "error", "error": line}))
-    click.echo(f"privyseal: {line}", err=True)
+    click.echo(f"privyseal: {printable(line)}", err=True)
     sys.exit(code)
 
 

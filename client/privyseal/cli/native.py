@@ -25,6 +25,11 @@ PLUGINS = ["capawesome", "capgo", "codepush", "minisign", "statement", "ionic"]
     "--id", "build_id", default="", help="The build's id; made of the versions if absent."
 )
 @click.option("--allow-unknown", is_flag=True, help="Take keys that the daemon does not know.")
+@click.option(
+    "--already-shipped",
+    is_flag=True,
+    help="It is out there, whether its keys are wanted or not; for security officers.",
+)
 def register(  # noqa: PLR0917 - options
     out: Output,
     app_id: str,
@@ -37,6 +42,7 @@ def register(  # noqa: PLR0917 - options
     build_id: str,
     *,
     allow_unknown: bool,
+    already_shipped: bool,
 ) -> None:
     """Register the store binary that a project makes: its versions and the keys it embeds.
 
@@ -76,6 +82,7 @@ def register(  # noqa: PLR0917 - options
                 plugin=plugin or each.plugin,
                 trusted_keys=[key_sha256(text) for text in given or each.public_keys],
                 allow_unknown=allow_unknown,
+                already_shipped=already_shipped,
             )
             for name in ("version_name", "plugin"):
                 if not getattr(request, name):

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!privyseal/v1/native_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xf8\x01\n\x0bNativeBuild\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08platform\x18\x02 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x14\n\x0cversion_name\x18\x03 \x01(\t\x12\x14\n\x0cversion_code\x18\x04 \x01(\t\x12\x0e\n\x06plugin\x18\x05 \x01(\t\x12\x14\n\x0ctrusted_keys\x18\x06 \x03(\x0c\x12\x31\n\rregister_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xec\x01\n\x1aRegisterNativeBuildRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0fnative_build_id\x18\x02 \x01(\t\x12(\n\x08platform\x18\x03 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x14\n\x0cversion_name\x18\x04 \x01(\t\x12\x14\n\x0cversion_code\x18\x05 \x01(\t\x12\x0e\n\x06plugin\x18\x06 \x01(\t\x12\x14\n\x0ctrusted_keys\x18\x07 \x03(\x0c\x12\x15\n\rallow_unknown\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\"N\n\x1bRegisterNativeBuildResponse\x12/\n\x0cnative_build\x18\x01 \x01(\x0b\x32\x19.privyseal.v1.NativeBuild\")\n\x17ListNativeBuildsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"L\n\x18ListNativeBuildsResponse\x12\x30\n\rnative_builds\x18\x01 \x03(\x0b\x32\x19.privyseal.v1.NativeBuild\"X\n\x15\x45ndNativeBuildRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"I\n\x16\x45ndNativeBuildResponse\x12/\n\x0cnative_build\x18\x01 \x01(\x0b\x32\x19.privyseal.v1.NativeBuild2\xbb\x02\n\rNativeService\x12j\n\x13RegisterNativeBuild\x12(.privyseal.v1.RegisterNativeBuildRequest\x1a).privyseal.v1.RegisterNativeBuildResponse\x12\x61\n\x10ListNativeBuilds\x12%.privyseal.v1.ListNativeBuildsRequest\x1a&.privyseal.v1.ListNativeBuildsResponse\x12[\n\x0e\x45ndNativeBuild\x12#.privyseal.v1.EndNativeBuildRequest\x1a$.privyseal.v1.EndNativeBuildResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!privyseal/v1/native_service.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18privyseal/v1/types.proto\"\xf8\x01\n\x0bNativeBuild\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08platform\x18\x02 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x14\n\x0cversion_name\x18\x03 \x01(\t\x12\x14\n\x0cversion_code\x18\x04 \x01(\t\x12\x0e\n\x06plugin\x18\x05 \x01(\t\x12\x14\n\x0ctrusted_keys\x18\x06 \x03(\x0c\x12\x31\n\rregister_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x02\n\x1aRegisterNativeBuildRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0fnative_build_id\x18\x02 \x01(\t\x12(\n\x08platform\x18\x03 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x14\n\x0cversion_name\x18\x04 \x01(\t\x12\x14\n\x0cversion_code\x18\x05 \x01(\t\x12\x0e\n\x06plugin\x18\x06 \x01(\t\x12\x14\n\x0ctrusted_keys\x18\x07 \x03(\x0c\x12\x15\n\rallow_unknown\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x17\n\x0f\x61lready_shipped\x18\n \x01(\x08\"N\n\x1bRegisterNativeBuildResponse\x12/\n\x0cnative_build\x18\x01 \x01(\x0b\x32\x19.privyseal.v1.NativeBuild\")\n\x17ListNativeBuildsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"L\n\x18ListNativeBuildsResponse\x12\x30\n\rnative_builds\x18\x01 \x03(\x0b\x32\x19.privyseal.v1.NativeBuild\"X\n\x15\x45ndNativeBuildRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"I\n\x16\x45ndNativeBuildResponse\x12/\n\x0cnative_build\x18\x01 \x01(\x0b\x32\x19.privyseal.v1.NativeBuild2\xbb\x02\n\rNativeService\x12j\n\x13RegisterNativeBuild\x12(.privyseal.v1.RegisterNativeBuildRequest\x1a).privyseal.v1.RegisterNativeBuildResponse\x12\x61\n\x10ListNativeBuilds\x12%.privyseal.v1.ListNativeBuildsRequest\x1a&.privyseal.v1.ListNativeBuildsResponse\x12[\n\x0e\x45ndNativeBuild\x12#.privyseal.v1.EndNativeBuildRequest\x1a$.privyseal.v1.EndNativeBuildResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NATIVEBUILD']._serialized_start=111
   _globals['_NATIVEBUILD']._serialized_end=359
   _globals['_REGISTERNATIVEBUILDREQUEST']._serialized_start=362
-  _globals['_REGISTERNATIVEBUILDREQUEST']._serialized_end=598
-  _globals['_REGISTERNATIVEBUILDRESPONSE']._serialized_start=600
-  _globals['_REGISTERNATIVEBUILDRESPONSE']._serialized_end=678
-  _globals['_LISTNATIVEBUILDSREQUEST']._serialized_start=680
-  _globals['_LISTNATIVEBUILDSREQUEST']._serialized_end=721
-  _globals['_LISTNATIVEBUILDSRESPONSE']._serialized_start=723
-  _globals['_LISTNATIVEBUILDSRESPONSE']._serialized_end=799
-  _globals['_ENDNATIVEBUILDREQUEST']._serialized_start=801
-  _globals['_ENDNATIVEBUILDREQUEST']._serialized_end=889
-  _globals['_ENDNATIVEBUILDRESPONSE']._serialized_start=891
-  _globals['_ENDNATIVEBUILDRESPONSE']._serialized_end=964
-  _globals['_NATIVESERVICE']._serialized_start=967
-  _globals['_NATIVESERVICE']._serialized_end=1282
+  _globals['_REGISTERNATIVEBUILDREQUEST']._serialized_end=623
+  _globals['_REGISTERNATIVEBUILDRESPONSE']._serialized_start=625
+  _globals['_REGISTERNATIVEBUILDRESPONSE']._serialized_end=703
+  _globals['_LISTNATIVEBUILDSREQUEST']._serialized_start=705
+  _globals['_LISTNATIVEBUILDSREQUEST']._serialized_end=746
+  _globals['_LISTNATIVEBUILDSRESPONSE']._serialized_start=748
+  _globals['_LISTNATIVEBUILDSRESPONSE']._serialized_end=824
+  _globals['_ENDNATIVEBUILDREQUEST']._serialized_start=826
+  _globals['_ENDNATIVEBUILDREQUEST']._serialized_end=914
+  _globals['_ENDNATIVEBUILDRESPONSE']._serialized_start=916
+  _globals['_ENDNATIVEBUILDRESPONSE']._serialized_end=989
+  _globals['_NATIVESERVICE']._serialized_start=992
+  _globals['_NATIVESERVICE']._serialized_end=1307
 # @@protoc_insertion_point(module_scope)

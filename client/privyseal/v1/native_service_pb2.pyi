@@ -86,6 +86,7 @@ class RegisterNativeBuildRequest(_message.Message):
     TRUSTED_KEYS_FIELD_NUMBER: _builtins.int
     ALLOW_UNKNOWN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ALREADY_SHIPPED_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """apps/{app}"""
     native_build_id: _builtins.str
@@ -97,6 +98,10 @@ class RegisterNativeBuildRequest(_message.Message):
     allow_unknown: _builtins.bool
     """Take keys that the daemon does not know."""
     request_id: _builtins.str
+    already_shipped: _builtins.bool
+    """The build is out there, whether its keys are wanted or not; also one that was
+    ended counts again. Needs role security-officer.
+    """
     @_builtins.property
     def trusted_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
@@ -111,10 +116,11 @@ class RegisterNativeBuildRequest(_message.Message):
         trusted_keys: _abc.Iterable[_builtins.bytes] | None = ...,
         allow_unknown: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        already_shipped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unknown", b"allow_unknown", "native_build_id", b"native_build_id", "parent", b"parent", "platform", b"platform", "plugin", b"plugin", "request_id", b"request_id", "trusted_keys", b"trusted_keys", "version_code", b"version_code", "version_name", b"version_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unknown", b"allow_unknown", "already_shipped", b"already_shipped", "native_build_id", b"native_build_id", "parent", b"parent", "platform", b"platform", "plugin", b"plugin", "request_id", b"request_id", "trusted_keys", b"trusted_keys", "version_code", b"version_code", "version_name", b"version_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

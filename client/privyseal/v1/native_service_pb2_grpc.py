@@ -79,8 +79,10 @@ class NativeServiceServicer:
 
     def EndNativeBuild(self, request, context):
         """Notes that devices with a build do not count any more.
-        Returns FAILED_PRECONDITION if they still make up a hundredth of the check-ins
-        of 30 days; force goes on all the same, with the consent of others.
+        Needs role security-officer.
+        Returns FAILED_PRECONDITION if they, with those of builds that were ended in
+        these days, still make up a hundredth of the check-ins of 30 days, or 10,000;
+        force goes on all the same, with the consent of others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from privyseald.model.errors import Unavailable
 from privyseald.model.field import CheckIns, NativeBuild
 from privyseald.model.lifecycle import DAY
-from privyseald.model.native import NativeVersion, numbers
+from privyseald.model.native import NATIVE_CODE, NATIVE_VERSION, NativeVersion
 from privyseald.ports import Clock, Store
 
 MOST_STRANGERS = 50
 """Versions that nobody registered, of one app on one day; the others are counted together."""
+MOST_NAME = 32
 _OTHERS = "other"
 _Key = tuple[str, str, str, str, str, int]
 
@@ -41,10 +43,12 @@ class CheckInCounter:
 
     def _stranger(self, app: str, day: int, device: NativeVersion) -> tuple[str, str, str]:
         # What devices say is anybody's text: of a form, and of so many versions at most.
-        if device.platform not in {"android", "ios"} or numbers(device.name[:32]) is None:
-            return device.platform if device.platform in {"android", "ios"} else "", _OTHERS, ""
-        code = device.code[:18] if device.code.isdigit() else ""
-        version = (device.platform, device.name[:32], code)
+        if device.platform not in {"android", "ios"}:
+            return "", _OTHERS, ""
+        if len(device.name) > MOST_NAME or NATIVE_VERSION.fullmatch(device.name) is None:
+            return device.platform, _OTHERS, ""
+        code = device.code if NATIVE_CODE.fullmatch(device.code) else ""
+        version = (device.platform, device.name, code)
         seen = self._strangers.setdefault((app, day), set())
         if version not in seen and len(seen) >= MOST_STRANGERS:
             return device.platform, _OTHERS, ""
@@ -52,7 +56,12 @@ class CheckInCounter:
         return version
 
     async def flush(self) -> None:
-        """Add what was counted to the store. Raises Unavailable; then it is kept for later."""
+        """Add what was counted to the store.
+
+        Raises:
+            Unavailable: If the store is; then it is kept for later. What fails otherwise would
+                fail again, and is dropped, so that it does not keep out what comes after.
+        """
         if not self._counts:
             return
         taken, self._counts = self._counts, {}
@@ -64,7 +73,7 @@ class CheckInCounter:
         ]
         try:
             await self._store.count(rows)
-        except BaseException:
+        except Unavailable:
             for key, count in taken.items():
                 self._counts[key] = self._counts.get(key, 0) + count
             raise

@@ -7,14 +7,13 @@ that it trusts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model.errors import InvalidArgument
-from privyseald.model.native import NativeVersion, admits
+from privyseald.model.native import NATIVE_CODE, NativeVersion, admits
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import KeyVersionState, Scheme
 
@@ -31,8 +30,6 @@ PLUGINS: dict[str, Scheme | None] = {
 MAX_TRUSTS = 8
 
 
-# Not str.isdigit, which takes digits that int() does not.
-_DIGITS = re.compile(r"[0-9]{1,18}")
 HOPES = frozenset(
     {KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED}
 )
@@ -88,8 +85,8 @@ class NativeBuild:
     @property
     def order(self) -> tuple[list[int], int]:
         """What tells a newer build from an older one of its platform."""
-        digits = [int(p) if _DIGITS.fullmatch(p) else 0 for p in self.version_name.split(".")]
-        return digits, int(self.version_code) if _DIGITS.fullmatch(self.version_code) else 0
+        digits = [int(p) if NATIVE_CODE.fullmatch(p) else 0 for p in self.version_name.split(".")]
+        return digits, int(self.version_code) if NATIVE_CODE.fullmatch(self.version_code) else 0
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def check(build: NativeBuild) -> NativeBuild:
         raise InvalidArgument("platform", "must be android or ios")
     if build.plugin not in PLUGINS:
         raise InvalidArgument("plugin", f"must be one of {', '.join(PLUGINS)}")
-    if build.version_code and not _DIGITS.fullmatch(build.version_code):
+    if build.version_code and not NATIVE_CODE.fullmatch(build.version_code):
         raise InvalidArgument("version_code", "must be at most 18 digits")
     if len(build.trusts) > MAX_TRUSTS:
         raise InvalidArgument("trusted_keys", f"must be at most {MAX_TRUSTS}")

@@ -8,6 +8,7 @@ import unicodedata
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model.errors import InvalidArgument
+from privyseald.model.native import NATIVE_VERSION
 
 # Unicode's categories of controls, formats, surrogates, and line and paragraph separators.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -15,7 +16,6 @@ _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-_NATIVE = re.compile(r"[0-9]+(\.[0-9]+){0,4}([-+][A-Za-z0-9.-]+)?")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _PRINCIPAL = re.compile(
     r"(token|certificate):[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
@@ -66,7 +66,7 @@ def native_version(value: str, field: str) -> str:
     """Return a version name of a store binary."""
     if len(value) > 32:
         raise InvalidArgument(field, "must be at most 32 characters")
-    return _match(_NATIVE, field, value, "must be a version such as 1.2.3")
+    return _match(NATIVE_VERSION, field, value, "must be a version such as 1.2.3")
 
 
 def version(value: str) -> str:
@@ -194,5 +194,10 @@ def native_ranges(ranges: tuple[NativeRange, ...]) -> tuple[NativeRange, ...]:
     for bound in (b for r in ranges for b in (r.min, r.max, r.eq) if b):
         if len(bound) > 32:
             raise InvalidArgument("native_ranges", "a version has at most 32 characters")
-        _match(_NATIVE, "native_ranges", bound, "must be a version such as 1.2.3 or a build number")
+        _match(
+            NATIVE_VERSION,
+            "native_ranges",
+            bound,
+            "must be a version such as 1.2.3 or a build number",
+        )
     return tuple(sorted(ranges, key=lambda r: r.platform))

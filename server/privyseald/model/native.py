@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from privyseal.verify.statement import NativeRange
 
+NATIVE_VERSION = re.compile(r"[0-9]+(\.[0-9]+){0,4}([-+][A-Za-z0-9.-]+)?")
+"""Names of store binaries that are taken and shown; what devices say of themselves is any text."""
+NATIVE_CODE = re.compile(r"[0-9]{1,18}")
 _NUMBERS = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15}){0,7})(?:[-+].*)?")
 
 

@@ -132,6 +132,7 @@ class NativeServicer(native_grpc.NativeServiceServicer):
                 registered_at=0,
             ),
             allow_unknown=request.allow_unknown,
+            already_shipped=request.already_shipped,
         )
         return message.FromString(answer)
 

@@ -18,8 +18,12 @@ from privyseald.services.access import Access
 from privyseald.services.keys import require_app
 from privyseald.services.replay import replayed
 
-COUNTS = 0.01
-"""From which share of check-ins on a build is not ended without force."""
+COUNTS, MOST_LOST = 0.01, 10_000
+"""From which share, and which number, of check-ins builds are not ended without force.
+
+Both: a share alone can be diluted by whoever reaches the gateway. Of all that end within the
+days looked at together: many small shares are a large one.
+"""
 _AFTER_OVERLAP = frozenset({RotationState.OVERLAP, RotationState.PROMOTED})
 
 
@@ -46,7 +50,13 @@ class NativeBuilds:
         self._cover = cover
 
     async def register(
-        self, caller: Caller, request: Request, build: NativeBuild, *, allow_unknown: bool
+        self,
+        caller: Caller,
+        request: Request,
+        build: NativeBuild,
+        *,
+        allow_unknown: bool,
+        already_shipped: bool,
     ) -> bytes:
         """Register a build; the answer is made of it.
 
@@ -55,6 +65,8 @@ class NativeBuilds:
             request: What makes it idempotent.
             build: What it is; its id may be empty, its times are filled in here.
             allow_unknown: Take keys that the daemon does not know.
+            already_shipped: It is out there, whether its keys are still wanted or not; also
+                one that was ended counts again. For who manages keys.
         """
         fields.native_version(build.version_name, "version_name")
         build_id = build.id or field.build_id(
@@ -69,23 +81,29 @@ class NativeBuilds:
                 ended_at=0,
             )
         )
-        permit = await self._access.authorise(caller, Action.NATIVE_MANAGE, made.app)
+        action = Action.KEY_MANAGE if already_shipped else Action.NATIVE_MANAGE
+        permit = await self._access.authorise(caller, action, made.app)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
             require_app(tx, made.app)
             _require_known(tx, made, allow_unknown=allow_unknown)
             existing = next((b for b in tx.builds.list(made.app) if b.id == made.id), None)
-            if existing is not None:
-                if replace(existing, registered_at=0) != replace(made, registered_at=0):
+            same = existing is not None and _what_it_is(existing) == _what_it_is(made)
+            revives = same and existing is not None and not existing.live and already_shipped
+            if existing is not None and not revives:
+                if not same or not existing.live:
                     raise AlreadyExists(
                         f"{made.name} is registered with other keys or versions, or was ended; "
-                        "name this one otherwise (--id)",
+                        "name this one otherwise (--id), or if it was ended in error, pass "
+                        "--already-shipped",
                         reason="NATIVE_BUILD_EXISTS",
                         field="native_build_id",
                     )
                 return lambda _: existing
-            _require_up_to_date(tx, made)
+            if not already_shipped:
+                _require_servable(tx, made, allow_unknown=allow_unknown)
+                _require_up_to_date(tx, made)
             tx.builds.put(made)
             keys: list[Json] = [t.hex() for t in made.trusts]
             tx.record(
@@ -124,7 +142,7 @@ class NativeBuilds:
         """Note that devices with a build do not count any more."""
         fields.text(reason, "reason", 500, least=1)
         name = f"apps/{app}/nativeBuilds/{build_id}"
-        action = Action.KEY_FORCE_RETIRE if force else Action.NATIVE_MANAGE
+        action = Action.KEY_FORCE_RETIRE if force else Action.KEY_MANAGE
 
         def endable(view: View) -> NativeBuild:
             build = next((b for b in view.builds.list(app) if b.id == build_id), None)
@@ -132,11 +150,12 @@ class NativeBuilds:
                 raise NotFound(f"there is no {name}", reason="NATIVE_BUILD_NOT_FOUND")
             if not build.live:
                 raise FailedPrecondition(f"{name} was ended before", reason="NATIVE_BUILD_ENDED")
-            share = self._share(view, build)
-            if share >= COUNTS and not force:
+            count, share = self._asking(view, build)
+            if (share >= COUNTS or count >= MOST_LOST) and not force:
                 raise FailedPrecondition(
-                    f"{share:.1%} of the check-ins in the last {WINDOW_DAYS} days came from "
-                    f"{name}; wait, or force it with the consent of others (--force)",
+                    f"{count:,} check-ins in the last {WINDOW_DAYS} days, {share:.1%} of all, came "
+                    f"from {name} and builds that were ended in these days; wait, or force it with "
+                    "the consent of others (--force)",
                     reason="NATIVE_BUILD_LIVES",
                 )
             return build
@@ -160,16 +179,48 @@ class NativeBuilds:
             }
             if force:
                 leaf["forced"] = True
-                leaf["checkInsPerMille"] = round(1000 * self._share(tx, build))
+                leaf["checkInsPerMille"] = round(1000 * self._asking(tx, build)[1])
             tx.record(leaf)
             return lambda _: ended
 
         return await self._store.commit(act, request)
 
-    def _share(self, view: View, build: NativeBuild) -> float:
-        since = self._clock() // DAY - WINDOW_DAYS
+    def _asking(self, view: View, build: NativeBuild) -> tuple[int, float]:
+        """Return how often devices asked that ending a build gives up: number and share.
+
+        With those of builds that were ended in the days looked at; none if nobody asked with
+        this one.
+        """
+        now = self._clock()
+        since = now // DAY - WINDOW_DAYS
         counts = tuple(view.builds.check_ins(build.app, since))
-        return FieldTrust((build,), counts).share([build], since)
+        if not any(c.count for c in counts if c.build == build.id):
+            return 0, 0.0
+        builds = tuple(view.builds.list(build.app))
+        lost = [b for b in builds if b.id == build.id or b.ended_at > now - WINDOW_DAYS * DAY]
+        ids = {b.id for b in lost}
+        return (
+            sum(c.count for c in counts if c.build in ids),
+            FieldTrust(builds, counts).share(lost, since),
+        )
+
+
+def _what_it_is(build: NativeBuild) -> NativeBuild:
+    return replace(build, registered_at=0, ended_at=0)
+
+
+def _require_servable(tx: Transaction, build: NativeBuild, *, allow_unknown: bool) -> None:
+    """Refuse a new build that no version could ever sign for."""
+    if build.scheme is None or allow_unknown:
+        return
+    key = field.by_scheme(tx.keys.list(build.app)).get(build.scheme)
+    if key is not None and not any(v.state in field.HOPES for v in field.trusted(build, key)):
+        raise FailedPrecondition(
+            f"no key that the build embeds signs any more, or ever again: compile that of "
+            f"{key.name}/versions/{key.primary} in (`privyseal key show` prints it), or if the "
+            "build is out there already, pass --already-shipped",
+            reason="KEYS_RETIRED",
+        )
 
 
 def _require_known(tx: Transaction, build: NativeBuild, *, allow_unknown: bool) -> None:
@@ -198,6 +249,7 @@ def _require_up_to_date(tx: Transaction, build: NativeBuild) -> None:
             name = f"{key.name}/versions/{rotation.new}"
             raise FailedPrecondition(
                 f"{rotation.name} is {rotation.state}: new builds must trust {name}; compile its "
-                "public key in, `privyseal key show` prints it",
+                "public key in, `privyseal key show` prints it; or if the build is out there "
+                "already, pass --already-shipped",
                 reason="BUILD_BEHIND_ROTATION",
             )
