@@ -314,7 +314,7 @@ def test_the_token_breaks_and_comes_back_again_and_again(vault, softhsm, tmp_pat
         signed.append(receipt)
 
     with Connection(load_profile(str(vault.data / "admin/profile.toml"))) as to:
-        for _ in range(cycles):
+        for cycle in range(cycles):
             how, mend = break_it(vault, softhsm, chance)
             end = time.monotonic() + chance.uniform(0.1, 1.0)
             while time.monotonic() < end:
@@ -332,7 +332,7 @@ def test_the_token_breaks_and_comes_back_again_and_again(vault, softhsm, tmp_pat
                 except grpc.RpcError as error:
                     told.add((error.code().name, error.details()))
                     late = time.monotonic() - mended > 5
-                    assert not late, (how, error.details())  # noqa: PT017 - others may come
+                    assert not late, (cycle, how, error.details())  # noqa: PT017 - others may come
                     time.sleep(0.05)
             slowest = max(slowest, time.monotonic() - mended)
     assert all(code == "UNAVAILABLE" and "try again" in text for code, text in told), told

@@ -21,8 +21,11 @@ from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, Wrappe
 MAX_WAITING = 4096
 """Requests in the keyholders at one time; more are refused, to be tried again."""
 
-_MOST_PAUSE = 2.0
-"""Seconds before a process that dies at once is started again: what mends it is found soon."""
+_MOST_PAUSE, _MOST_PAUSE_IF_ANSWERED = 2.0, 0.5
+"""Seconds before a process that dies at once is started again, at most.
+
+One that answered, if only that its token is away, may find it back the next time.
+"""
 
 
 def _gone() -> Unavailable:
@@ -36,7 +39,7 @@ class _Link(asyncio.Protocol):
         self.waiting: dict[int, asyncio.Future[pb.Response]] = {}
         self.started: dict[int, float] = {}
         self.closed = False
-        self.worked = False
+        self.answered = self.worked = False
         self._buffer = bytearray()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -59,6 +62,7 @@ class _Link(asyncio.Protocol):
             future = self.waiting.pop(response.id, None)
             if future is not None and not future.done():
                 future.set_result(response)
+                self.answered = True
                 self.worked |= response.WhichOneof("result") != "failure"
         # The oldest request still waiting has only now come to be worked on.
         if self.started:
@@ -254,9 +258,9 @@ class KeyholderPool:
         while True:
             await asyncio.sleep(pause)
             began = asyncio.get_running_loop().time()
-            worked = False
+            link: _Link | None = None
             try:
-                worked = await self._run(slot, first)
+                link = await self._run(slot, first)
             except (OSError, Unavailable) as error:
                 if not first.done():
                     first.set_exception(
@@ -266,13 +270,15 @@ class KeyholderPool:
                 self._log.warning("keyholder failed", slot=slot, error=type(error).__name__)
             lived = asyncio.get_running_loop().time() - began
             # One that worked was no failure to start, however soon something killed it.
-            pause = 0.0 if worked or lived > 1 else min(_MOST_PAUSE, pause * 2 + 0.1)
+            worked = link is not None and link.worked
+            most = _MOST_PAUSE_IF_ANSWERED if link is not None and link.answered else _MOST_PAUSE
+            pause = 0.0 if worked or lived > 1 else min(most, pause * 2 + 0.1)
             self._log.warning(
                 "keyholder ended; restarting", slot=slot, lived_seconds=round(lived, 1)
             )
 
-    async def _run(self, slot: int, first: asyncio.Future[None]) -> bool:
-        """Run a process until it ends; say whether it answered any call with success."""
+    async def _run(self, slot: int, first: asyncio.Future[None]) -> _Link:
+        """Run a process until it ends; return the link that it had."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = self._source.spawn(theirs, token=self._token)
@@ -305,7 +311,7 @@ class KeyholderPool:
             link.close()
             process.kill()
             await asyncio.to_thread(process.wait)
-        return link.worked
+        return link
 
     async def _watch(self, link: _Link) -> None:
         """Return when the process has gone or the call it works on exceeds its limit."""
