@@ -88,10 +88,10 @@ class InProcess:
         signed = self._ask(sign_release=call).signed_release
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
 
-    async def sign_successor(self, old, new_version, new_public_key, at):
+    async def sign_successor(self, old, new, new_public_key, at):
         call = pb.SignSuccessor(
             key=wire.key_to_wire(old),
-            new_version=new_version,
+            new_key=wire.key_to_wire(new),
             new_public_key=new_public_key,
             time=at,
         )
@@ -318,7 +318,13 @@ class World:
             self.builds.end(self.olivia, self.request(), APP, build, reason="test", force=force)
         )
 
-    def publish(self, *, ranges: tuple[NativeRange, ...] = (), deploy: bool = True) -> str:
+    def publish(
+        self,
+        *,
+        ranges: tuple[NativeRange, ...] = (),
+        register: bool = True,
+        deploy: bool = True,
+    ) -> str:
         """Sign, register and deploy a release; return its version."""
         version = uuid.uuid4().hex
         bundle = hashlib.sha256(version.encode()).digest()
@@ -336,15 +342,19 @@ class World:
             bundle_blake2b=hashlib.blake2b(version.encode()).digest(),
         )
         self.run(self.signing.sign(self.olivia, self.request(), wanted))
+        if register:
+            record = self.register_release(version)
+            if deploy:
+                self.deploy(record.counter)
+        return version
+
+    def register_release(self, version: str):
         artifact = Artifact(f"https://cdn.example/{version}.zip", "zip", "", "", "")
-        record = self.do(
+        return self.do(
             self.releases.register(
                 self.olivia, self.request(), app=APP, version=version, artifact=artifact
             )
         )
-        if deploy:
-            self.deploy(record.counter)
-        return version
 
     def deploy(self, counter: int) -> None:
         self.do(

@@ -4,6 +4,8 @@ Each row says what is done, in words of `WORDS`, and what comes of it. `!` befor
 that it is refused, with the reason that follows.
 """
 
+import hashlib
+
 import pytest
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import load_public_key
@@ -461,6 +463,56 @@ def test_a_compromised_version_hands_no_trust_on(world):
         follow(chain, load_public_key(first))
 
 
+def test_a_changed_row_of_the_new_version_gets_no_record(world):
+    """Who writes the database and holds no key cannot have the old key name one of its own."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from privyseald.adapters import schema
+    from privyseald.adapters.store_sql import make_engine
+    from sqlalchemy import update
+
+    for step in PLANNED[:-1]:
+        WORDS[step](world)
+    theirs = ec.generate_private_key(ec.SECP256R1()).public_key()
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    foreign = theirs.public_bytes(serialization.Encoding.DER, spki)
+    engine = make_engine(world.url)
+    t = schema.key_versions
+    for change in (
+        {"public_key": foreign},
+        {"public_key": foreign, "public_key_sha256": hashlib.sha256(foreign).digest()},
+    ):
+        with engine.begin() as connection:
+            connection.execute(update(t).where(t.c.version == 2).values(**change))
+        with pytest.raises(DomainError):
+            world.advance()
+        assert not world.leaves("key.promote")
+    engine.dispose()
+
+
+def test_what_a_compromised_key_signed_is_not_registered_or_deployed_later(world):
+    world.register(NEW, 1)
+    world.publish(deploy=False)
+    version = world.publish(register=False)
+    world.days(1)
+    world.start(emergency=True, since=world.now - 2 * 86_400)
+    with pytest.raises(DomainError) as error:
+        world.register_release(version)
+    assert error.value.reason == "SIGNED_AFTER_COMPROMISE"
+    with pytest.raises(DomainError) as error:
+        world.deploy(1)
+    assert error.value.reason == "RELEASE_WITHDRAWN"
+
+
+def test_nor_without_an_emergency(world):
+    world.register(NEW, 1)
+    world.publish(deploy=False)
+    world.change("compromise", 1, since=0, evidence="x")
+    with pytest.raises(DomainError) as error:
+        world.deploy(1)
+    assert error.value.reason == "SIGNED_AFTER_COMPROMISE"
+
+
 @pytest.mark.parametrize("verb", ["compromise", "suspend"])
 def test_no_record_is_released_of_a_version_that_was_stopped_meanwhile(world, monkeypatch, verb):
     for step in PLANNED[:-1]:
@@ -528,8 +580,6 @@ def test_a_key_that_nobody_knows_is_refused_unless_told(world):
     other = rsa.generate_private_key(65537, 2048).public_key()
     key = other.public_bytes(serialization.Encoding.DER, spki)
     world.publish()
-    import hashlib
-
     from privyseald.model.field import NativeBuild
 
     build = NativeBuild(

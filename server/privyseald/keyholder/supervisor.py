@@ -189,16 +189,16 @@ class KeyholderPool:
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
 
     async def sign_successor(
-        self, old: WrappedKey, new_version: int, new_public_key: bytes, at: int
+        self, old: WrappedKey, new: WrappedKey, new_public_key: bytes, at: int
     ) -> bytes:
         """Sign a successor record; see `Keyholder`."""
         call = pb.SignSuccessor(
             key=wire.key_to_wire(old),
-            new_version=new_version,
+            new_key=wire.key_to_wire(new),
             new_public_key=new_public_key,
             time=at,
         )
-        made = await self._call(pb.Request(sign_successor=call), token=old.in_token)
+        made = await self._call(pb.Request(sign_successor=call), token=old.in_token or new.in_token)
         return made.signed_successor.signature
 
     async def destroy(self, key: WrappedKey) -> None:

@@ -7,6 +7,7 @@ process whose token failed answers what it can, and ends, so that a fresh one tr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -149,18 +150,24 @@ class Worker:
     def _successor(self, request: pb.Request) -> pb.Response:
         call = request.sign_successor
         key = wire.key_from_wire(call.key)
-        identity = key.identity
-        if identity.app == LOG_APP or call.new_version <= identity.version:
+        identity, new_key = key.identity, wire.key_from_wire(call.new_key)
+        new = new_key.identity
+        same = (identity.app, identity.key, identity.scheme) == (new.app, new.key, new.scheme)
+        if identity.app == LOG_APP or not same or new.version <= identity.version:
             raise RefusedError("a successor is a later version of the same key")
+        if hashlib.sha256(call.new_public_key).digest() != new.public_key_sha256:
+            raise RefusedError("the new public key is not the new version's")
         try:
             load_public_key(call.new_public_key)
         except VerificationError:
             raise RefusedError("the new public key is malformed") from None
+        # It opens only if nothing of its identity was changed.
+        self._keystore.open(new_key)
         record = Successor(
             app=identity.app,
             key=identity.key,
             old=identity.version,
-            new=call.new_version,
+            new=new.version,
             old_sha256=identity.public_key_sha256,
             new_public_key=call.new_public_key,
             at=call.time,

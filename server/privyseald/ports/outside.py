@@ -48,9 +48,12 @@ class Keyholder(Protocol):
         ...
 
     async def sign_successor(
-        self, old: WrappedKey, new_version: int, new_public_key: bytes, at: int
+        self, old: WrappedKey, new: WrappedKey, new_public_key: bytes, at: int
     ) -> bytes:
         """Have an old version say which comes after it; see `privyseal.verify.successor`.
+
+        The new public key is checked against the new version, whose wrapping binds its digest:
+        a changed row of the database gets no record.
 
         Raises Unavailable, FailedPrecondition.
         """

@@ -17,6 +17,7 @@ from privyseald.model.records import (
     ChannelRecord,
     DeploymentRecord,
     ReleaseRecord,
+    SignedRecord,
 )
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
@@ -87,6 +88,7 @@ class Releases:
                     "`privyseal publish` does both",
                     reason="NOT_SIGNED",
                 )
+            _require_sound(tx, signed)
             statement = verify_receipt(signed.receipt, log=self._verifier).statement
             record = ReleaseRecord(
                 app=app,
@@ -304,6 +306,9 @@ class Releases:
                 raise FailedPrecondition(
                     f"{release.name} was withdrawn; deploy another", reason="RELEASE_WITHDRAWN"
                 )
+            signed = tx.releases.signed(app, counter=counter)
+            if signed is not None:
+                _require_sound(tx, signed)
             made = []
             for name in dict.fromkeys(channels):
                 channel = _require_channel(tx, app, name)
@@ -356,3 +361,16 @@ def _require_channel(view: View, app: str, channel: str) -> ChannelRecord:
             reason="CHANNEL_NOT_FOUND",
         )
     return found[0]
+
+
+def _require_sound(view: View, signed: SignedRecord) -> None:
+    """Refuse what a key signed when others may have had it: it proves nothing."""
+    for key in view.keys.list(signed.app):
+        for number in signed.versions_of(key.id):
+            version = key.version(number)
+            if version is not None and 0 < version.compromised_at <= signed.created_at:
+                raise FailedPrecondition(
+                    f"version {signed.version} was signed with {version.name} after its "
+                    "compromise; publish it anew, as another version",
+                    reason="SIGNED_AFTER_COMPROMISE",
+                )

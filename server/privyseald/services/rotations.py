@@ -294,7 +294,7 @@ class Rotations:
         if old is None or new is None or old.state is not KeyVersionState.ACTIVE:
             return b"", at
         signature = await self._keyholder.sign_successor(
-            old.wrapped, new.version, new.public_key, at
+            old.wrapped, new.wrapped, new.public_key, at
         )
         return signature, at
 

@@ -315,30 +315,32 @@ class SignSuccessor(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
-    NEW_VERSION_FIELD_NUMBER: _builtins.int
+    NEW_KEY_FIELD_NUMBER: _builtins.int
     NEW_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
-    new_version: _builtins.int
-    """The number of the new version, of the same key."""
     new_public_key: _builtins.bytes
-    """SubjectPublicKeyInfo DER."""
+    """SubjectPublicKeyInfo DER, of the digest in the new version's identity."""
     time: _builtins.int
     """Seconds since 1970, UTC."""
     @_builtins.property
     def key(self) -> Global___WrappedKey:
         """The old version."""
 
+    @_builtins.property
+    def new_key(self) -> Global___WrappedKey:
+        """The new version, of the same key: opening it proves which public key is its own."""
+
     def __init__(
         self,
         *,
         key: Global___WrappedKey | None = ...,
-        new_version: _builtins.int = ...,
+        new_key: Global___WrappedKey | None = ...,
         new_public_key: _builtins.bytes = ...,
         time: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "new_key", b"new_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "new_public_key", b"new_public_key", "new_version", b"new_version", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "new_key", b"new_key", "new_public_key", b"new_public_key", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
