@@ -111,6 +111,9 @@ class Forgetful:
     def read(self):
         return None
 
+    def doubt(self) -> str:
+        return ""
+
     def write(self, note: str) -> None:
         self.note = note
 

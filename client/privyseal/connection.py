@@ -153,6 +153,10 @@ def _quiet(_: str) -> None:
     pass
 
 
+_SERVING = b"\x08\x01"
+"""HealthCheckResponse with status SERVING."""
+
+
 class Connection:
     """Stubs of every service, and errors as `ClientError`.
 
@@ -194,6 +198,20 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self._channel.close()
+
+    def serves(self) -> bool:
+        """Say whether the daemon can sign now, by the gRPC health protocol (grpc.health.v1).
+
+        Raises:
+            ClientError: If there is no answer.
+        """
+        # One message of one field: a library for it would be one more to install in CI.
+        check: Any = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=lambda _: b"",
+            response_deserializer=lambda answer: answer == _SERVING,
+        )
+        return bool(self._try(check, None))
 
     def call(self, method: Any, request: Any) -> Any:
         """Call a method and return its response.

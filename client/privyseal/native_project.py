@@ -156,17 +156,28 @@ def _android(root: Path) -> Found | None:
     if not folder.is_dir():
         return None
     text = without_comments(_text(folder / "build.gradle") or _text(folder / "build.gradle.kts"))
-    name = re.search(r"""\bversionName\s*(?:=\s*)?("[^"$\n]*"|'[^'\n]*')""", text)
-    code = re.search(r"\bversionCode\s*(?:=\s*)?([0-9]+)", text)
+    unread: dict[str, str] = {}
+    name = _only(text, "versionName", r"""("[^"$\n]*"|'[^'\n]*')""", "version_name", unread)
+    code = _only(text, "versionCode", "([0-9]+)", "version_code", unread)
     strings = _text(folder / "src/main/res/values/strings.xml")
     key = re.search(r'<string[^>]*name="CodePushPublicKey"[^>]*>([^<]+)</string>', strings)
     return Found(
         "android",
-        name[1][1:-1] if name else "",
-        code[1] if code else "",
+        name[1:-1],
+        code,
         "codepush" if key else "",
         (key[1],) if key else (),
+        unread,
     )
+
+
+def _only(text: str, name: str, value: str, attribute: str, unread: dict[str, str]) -> str:
+    """Return the one value of a Gradle property; note why it is unread if there are several."""
+    told = set(re.findall(rf"\b{name}\s*(?:=\s*)?{value}", text))
+    if len(told) > 1:
+        unread[attribute] = f"the Gradle file has several {name}; {_REMEDIES[attribute]}"
+        return ""
+    return str(told.pop()) if told else ""
 
 
 def _ios(root: Path) -> Found | None:

@@ -29,8 +29,8 @@ def properties(text: str, start: int) -> dict[str, str]:
         start: Where the object's first property may begin: behind its brace.
 
     Returns:
-        Sources by name; "" for a property in short form (`{version}`). What spreads or computed
-        names add is not there.
+        Sources by name; "" for a property in short form (`{version}`), or that a spread behind
+        it may replace. What spreads or computed names add is not there.
     """
     found: dict[str, str] = {}
     depth, last = 0, start
@@ -38,7 +38,10 @@ def properties(text: str, start: int) -> dict[str, str]:
         opens, closes = token[0] in {"{", "[", "("}, token[0] in {"}", "]", ")"}
         if depth == 0 and (closes or token[0] == ","):
             match = _PROPERTY.fullmatch(text, last, token.start())
-            if match is not None:
+            if text[last : token.start()].lstrip().startswith("..."):
+                # What is spread behind a property can replace it.
+                found = dict.fromkeys(found, "")
+            elif match is not None:
                 found[match[1] or match[2] or match[3]] = (match[4] or "").strip()
             last = token.end()
             if closes:

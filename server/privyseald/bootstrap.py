@@ -75,6 +75,8 @@ from privyseald.wiring import custody, tokens
 MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
 """The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
+RESTORED = "restored.json"
+"""The mark of a data directory that `privyseald restore` made."""
 _HEALTH_SECONDS, _FLUSH_TURNS = 0.25, 8
 GC_THRESHOLD = (20_000, 20, 20)
 SERVER_OPTIONS = [
@@ -111,7 +113,9 @@ class Daemon:
         self.keyholder = KeyholderPool(
             self.kek, settings.keyholder_count, token=settings.hsm is not None
         )
-        self._kept = CheckpointFile(settings.file(settings.last_checkpoint), self.verifier)
+        self._kept = CheckpointFile(
+            settings.file(settings.last_checkpoint), self.verifier, data / RESTORED
+        )
         self.store = SqlStore(
             settings.database_url,
             clock=clock,

@@ -13,7 +13,7 @@ from typing import IO
 from privyseal.verify.backup import Header, read_body, read_header, verify
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.merkle import leaf_hash, root_of
-from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
+from privyseal.verify.note import NoteVerifier, open_checkpoint
 from sqlalchemy.exc import SQLAlchemyError
 
 from privyseald.adapters.backup_archive import DATABASE, FILES
@@ -22,7 +22,7 @@ from privyseald.adapters.pki import write_private
 from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.sql_engine import make_engine
 from privyseald.adapters.sql_transaction import SqlView
-from privyseald.bootstrap import LOSS
+from privyseald.bootstrap import LOSS, RESTORED
 from privyseald.config import Settings
 from privyseald.keyholder.backup import open_with_shares
 from privyseald.keyholder.kek import RAW
@@ -45,7 +45,8 @@ def restore(backup: Path, data: Path, shares: list[str], verifier: NoteVerifier)
         verifier: The log's public key.
 
     Returns:
-        How many entries the log has, and how many software keys opened.
+        How many entries the log has, how many software keys opened, and when the backup was
+        made, in seconds since 1970.
 
     Raises:
         RecoveryError: If the directory exists, or the backup's content is not whole.
@@ -63,7 +64,11 @@ def restore(backup: Path, data: Path, shares: list[str], verifier: NoteVerifier)
         try:
             _unpack(_Pieces(read_body(file, key)), data)
             write_private(data / RAW, kek)
-            return _check(data, header, kek, verifier)
+            found = _check(data, header, kek, verifier)
+            # It signs nothing before somebody has said what was signed since, or a checkpoint
+            # that was kept elsewhere does.
+            (data / RESTORED).write_text(json.dumps(found))
+            return found | {"made": header.created_at}
         except BaseException:
             shutil.rmtree(data)
             raise
@@ -143,16 +148,17 @@ def _open_keys(view: SqlView, keystore: SoftwareKeystore) -> int:
     return opened
 
 
-def accept_loss(settings: Settings, entries: int, verifier: NoteVerifier) -> Checkpoint:
+def accept_loss(settings: Settings, entries: int, verifier: NoteVerifier) -> int:
     """Give up log entries that were signed and are in no copy of the database any more.
 
     Args:
         settings: Of a daemon that does not run.
-        entries: How many entries the last checkpoint has; who names it has looked.
+        entries: How many entries were signed: as the last checkpoint says, or where none is
+            kept of a restored directory, as the newest receipt or checkpoint anywhere says.
         verifier: The log's public key.
 
     Returns:
-        The last checkpoint, which from now on contradicts the log.
+        How many entries are lost.
 
     Raises:
         RecoveryError: If nothing is lost, or another number of entries was signed.
@@ -160,9 +166,10 @@ def accept_loss(settings: Settings, entries: int, verifier: NoteVerifier) -> Che
     """
     path = settings.file(settings.last_checkpoint)
     last = CheckpointFile(path, verifier).read()
-    if last is None:
+    mark = settings.data / RESTORED
+    if last is None and not mark.exists():
         raise RecoveryError("no last checkpoint is kept, so that nothing is known to be lost")
-    if last.size != entries:
+    if last is not None and last.size != entries:
         raise RecoveryError(f"{last.size} entries were signed; name that number")
     engine = make_engine(settings.database_url)
     try:
@@ -172,12 +179,18 @@ def accept_loss(settings: Settings, entries: int, verifier: NoteVerifier) -> Che
         raise RecoveryError("the database cannot be read") from None
     finally:
         engine.dispose()
-    if (head.size, head.root) == (last.size, last.root):
+    if last is None and entries < head.size:
+        raise RecoveryError(f"the backup alone has {head.size} entries; name all that were signed")
+    if last is not None and (head.size, head.root) == (last.size, last.root):
         raise RecoveryError("nothing is lost: the database has the last checkpoint")
-    lost = {"lostEntries": last.size, "lostRoot": last.root.hex(), "entries": head.size}
-    (settings.data / LOSS).write_text(json.dumps(lost))
-    path.rename(path.with_name(f"{path.name}.lost-{last.size}"))
-    return last
+    if last is not None or entries > head.size:
+        root = last.root.hex() if last is not None else ""
+        lost = {"lostEntries": entries, "lostRoot": root, "entries": head.size}
+        (settings.data / LOSS).write_text(json.dumps(lost))
+    if last is not None:
+        path.rename(path.with_name(f"{path.name}.lost-{last.size}"))
+    mark.unlink(missing_ok=True)
+    return max(0, entries - head.size)
 
 
 def read_verifier(data: Path, file: Path | None) -> NoteVerifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -39,7 +40,18 @@ def restore(backup: Path, data: Path, log_key: Path, share_files: tuple[Path, ..
     except OSError as error:
         fail(f"cannot restore: {error.strerror}")
     click.echo(f"restored: {found['entries']} log entries, {found['keys']} software keys opened")
-    click.echo(f"the key-encryption key is a file in {data}; seal it with `privyseald kek rewrap`")
+    made = datetime.fromtimestamp(found["made"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    click.echo(_AFTER.format(made=made, entries=found["entries"], data=data))
+
+
+_AFTER = """\
+The backup is of {made}. What was done since is undone: denied certificates, revoked tokens and
+grants, compromised keys, withdrawn releases. Do it again before you sign.
+More than {entries} entries may have been signed since. Nothing is signed before a checkpoint that
+was kept elsewhere (`last_checkpoint`) agrees, or `privyseald accept-loss` was told how many.
+Artifacts in the data directory are not in a backup, nor are the files of the admin's profile
+(`privyseald issue-certificate`).
+The key-encryption key is a file in {data}; seal it with `privyseald kek rewrap`."""
 
 
 @click.command("accept-loss")
@@ -48,17 +60,23 @@ def restore(backup: Path, data: Path, log_key: Path, share_files: tuple[Path, ..
 def accept_loss(data: Path, entries: int) -> None:
     """Go on with an older database for good, though newer entries were signed; the log says so.
 
-    Only where no newer copy exists. Whoever holds a checkpoint of the lost entries (auditors,
-    witnesses, receipts) will see that the log contradicts it: tell them. Releases that were
-    signed after the backup are unknown to the daemon; their counters are given again.
+    Only where no newer copy exists. The number is that of the last checkpoint, which the
+    refusal names; after a restore without one, that of the newest receipt or checkpoint that
+    anybody has, or the backup's own if nothing was signed since. Whoever holds a checkpoint of
+    the lost entries (auditors, witnesses, receipts) will see that the log contradicts it: tell
+    them. Releases that were signed after the backup are unknown to the daemon; their counters
+    are given again.
 
     Example: privyseald accept-loss --entries 1234
     """
     settings = read_settings(data)
     try:
-        last = recovery.accept_loss(settings, entries, recovery.read_verifier(data, None))
+        lost = recovery.accept_loss(settings, entries, recovery.read_verifier(data, None))
     except RecoveryError as error:
         fail(str(error))
     except OSError as error:
         fail(f"nothing was changed: {error.strerror}")
-    click.echo(f"the loss of the log with {last.size} entries is accepted; start the daemon")
+    if not lost:
+        click.echo("nothing was signed since the backup; start the daemon")
+        return
+    click.echo(f"the loss of {lost} entries of {entries} is accepted; start the daemon")

@@ -6,6 +6,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import uuid
 
 import pytest
@@ -155,6 +157,50 @@ def test_everything_is_lost_and_comes_back_from_a_backup(team, www):
     team.stop()
     nothing = daemon_command(team.env, "accept-loss", "--entries", outside.read().size)
     assert "nothing is lost" in nothing.err
+
+
+def test_a_restored_directory_signs_nothing_before_somebody_says_what_was_signed(team, www):
+    """Without a checkpoint elsewhere nothing tells of what came after the backup."""
+    assert publish(team, www).code == 0
+    backup = back_up(team)
+    shutil.copy(team.data / "log.vkey", team.folder / "log.vkey")
+    shutil.copytree(team.data / "admin", team.folder / "admin")
+    assert publish(team, www).code == 0
+    entries = len(team.entries())
+    assert team.run("doctor").code == 0
+    team.stop()
+    shutil.rmtree(team.data)
+    (team.folder / "outside").unlink()
+    team.env.pop("PRIVYSEALD_LAST_CHECKPOINT", None)
+    made = restore(team, backup, "cleo", "ada")
+    assert made.code == 0, made.err
+    assert "Do it again before you sign" in made.out
+    shutil.copytree(team.folder / "admin", team.data / "admin")
+
+    team.start()
+    refused = publish(team, www)
+    assert refused.code == 1
+    assert "was restored from a backup" in refused.err
+    told = team.run("doctor")
+    assert told.code == 1
+    assert "MEND  signing" in told.out
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{team.gateway}/healthz", timeout=10)
+    error.value.close()
+    assert error.value.code == 503
+    team.stop()
+
+    few = daemon_command(team.env, "accept-loss", "--entries", 3)
+    assert few.code == 1
+    assert "the backup alone has" in few.err
+    accepted = daemon_command(team.env, "accept-loss", "--entries", entries)
+    assert accepted.code == 0, accepted.err
+    team.start()
+    assert publish(team, www).code == 0
+    assert team.run("doctor").code == 0
+    (told,) = [e for e in team.entries() if e["act"] == "log.loss-accepted"]
+    assert told["lostEntries"] == entries
+    assert told["entries"] < entries
 
 
 def test_a_database_put_back_while_the_daemon_stands_is_noticed(team, www, tmp_path):

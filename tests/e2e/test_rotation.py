@@ -146,27 +146,27 @@ def test_an_emergency_on_the_command_line(team, app, www, tmp_path):
     ):
         place = project(tmp_path / folder, (tmp_path / key).read_text(), version, code)
         team.ok("native", "register", "--app-id", app, "--project", place)
+    registered = team.run("native", "register", "--app-id", app, "--project", tmp_path / "new")
+    assert "does not sign yet" in registered.err, "nobody ships it unknowing"
     publish(team, app, www)
     time.sleep(1.1)
-    done = team.run(
-        *(
-            "rotation",
-            "start",
-            "--app-id",
-            app,
-            "--emergency",
-            "--old",
-            1,
-            "--reason",
-            "key on a forum",
-        ),
-        *("--since", "2026-01-01T00:00:00Z"),
-    )
+    start = ("rotation", "start", "--app-id", app, "--reason", "key on a forum")
+    for words, told in (
+        (("--emergency",), "--emergency needs --old"),
+        (("--since", "2026-01-01"), "--since needs --emergency"),
+        (("--emergency", "--old", 1, "--since", "yesterday"), "or a day such as"),
+    ):
+        wrong = team.run(*start, *words)
+        assert wrong.code == 2
+        assert told in wrong.err
+    emergency = (*start, "--emergency", "--old", 1, "--since", "2026-01-01")
+    done = team.run(*emergency)
     assert done.code == 0, done.err
-    assert (
-        f"withdrawn, since it signed them after its compromise: apps/{app}/releases/1" in done.out
-    )
-    assert "served by the new version already: android-1.1.0-11, ios-1.1.0-11" in done.out
+    again = team.run(*emergency)
+    assert again.code == 1
+    assert "is not the primary, which is version 2" in again.err
+    assert f"signed with it after its compromise: apps/{app}/releases/1" in done.out
+    assert "can be served by the new version: android-1.1.0-11, ios-1.1.0-11" in done.out
     assert "repaired by a store release alone: android-1.0.0-10, ios-1.0.0-10" in done.out
     show = team.ok("key", "show", f"apps/{app}/keys/capawesome-v1/versions/1")
     assert show["state"] == "COMPROMISED"
@@ -175,6 +175,16 @@ def test_an_emergency_on_the_command_line(team, app, www, tmp_path):
     told = team.run(*redeploy)
     assert "was withdrawn" in told.err
     assert publish(team, app, www)["release"] != f"apps/{app}/releases/1"
+    listed = team.run("live-update", "list-releases", "--app-id", app).out.splitlines()
+    assert [line.endswith("withdrawn") for line in listed] == [False, True]
+    nothing = team.run("log", "list", "--act", "nosuch", "--app-id", app)
+    assert nothing.out == ""
+    assert "none of the log's" in nothing.err
+    some = team.run("log", "list", "--app-id", app, "--last", 2)
+    assert len(some.out.splitlines()) == 2
+    assert "the last 2 of" in some.err
+    mine = team.ok("log", "list", "--last", 0, "--principal", "certificate:nobody")
+    assert mine["entries"] == []
 
 
 def test_a_destroyed_version_is_gone_from_the_token(tmp_path):

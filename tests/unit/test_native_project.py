@@ -62,6 +62,23 @@ def test_projects_of_each_kind_are_read(tmp_path):
     assert (found.platform, found.plugin, found.version_code) == ("android", "ionic", "31")
 
 
+def test_what_a_project_says_twice_is_asked_for(tmp_path):
+    (tmp_path / "android/app").mkdir(parents=True)
+    gradle = tmp_path / "android/app/build.gradle"
+    gradle.write_text('versionCode 7\nversionName "1.0"\n')
+    (tmp_path / "capacitor.config.ts").write_text(
+        "plugins: { LiveUpdate: { publicKey: 'A', ...(process.env.CI ? {publicKey: K} : {}) } }"
+    )
+    (found,) = read_project(tmp_path)
+    assert set(found.unread) == {"public_keys"}
+    gradle.write_text(
+        'versionCode 7\nversionName "1.0"\nflavor { versionCode 8\nversionName "1.0" }'
+    )
+    (found,) = read_project(tmp_path)
+    assert set(found.unread) == {"public_keys", "version_code"}
+    assert (found.version_name, found.version_code) == ("1.0", "")
+
+
 def test_what_a_project_does_not_say_is_asked_for(tmp_path):
     with pytest.raises(ClientError, match="neither android nor ios"):
         read_project(tmp_path)
@@ -144,6 +161,7 @@ def test_a_script_of_expo_says_it_over_the_file(expo, script, says):
         ("export default {slug: 'x', version: pkg.version}", {"version_name"}, {"version_name"}),
         ("export default {slug: 'x', version}", {"version_name"}, {"version_name"}),
         ("export default {version: `1.${minor}`}", {"version_name"}, {"version_name"}),
+        ("export default {slug: 'x', version: '1', ...config}", {"version_name"}, {"version_name"}),
         ("export default {version: '1' + x}", {"version_name"}, {"version_name"}),
         ("export default {android: {versionCode: n()}}", {"version_code"}, set()),
         ("export default {ios: platform.ios, x: {buildNumber}}", set(), {"version_code"}),

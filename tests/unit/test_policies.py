@@ -289,6 +289,9 @@ def test_what_was_undone_is_not_remembered_as_what_is_allowed(tmp_path):
         def read(self):
             return None
 
+        def doubt(self):
+            return ""
+
         def write(self, note):
             assert note
 

@@ -62,7 +62,7 @@ def list_tokens(out: Output) -> None:
 @command(commands, "revoke-token")
 @click.argument("name")
 def revoke_token(out: Output, name: str) -> None:
-    """Revoke a token at once.
+    """Revoke a token at once; its name is in `list-tokens`, and its id in the secret itself.
 
     Example: privyseal access revoke-token tokens/Xy12
     """
@@ -86,7 +86,10 @@ def deny_certificate(out: Output, serial: str, reason: str) -> None:
     with connect() as to:
         request = pb.DenyCertificateRequest(serial=serial, reason=reason)
         denied = to.call(to.access.DenyCertificate, request).certificate
-    out.done({"serial": denied.serial, "denied": True}, f"denied {denied.serial}")
+    out.done(
+        {"serial": denied.serial, "denied": True},
+        f"denied {denied.serial}; no list of certificates is kept, so see that the number is right",
+    )
 
 
 @command(commands, "list-denied-certificates")

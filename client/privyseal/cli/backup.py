@@ -58,6 +58,8 @@ def create(out: Output, target: Path) -> None:
     from privyseal.errors import ClientError
     from privyseal.v1 import backup_service_pb2 as pb
 
+    if target.exists():
+        raise ClientError(f"{target} exists; name another with --out")
     scratch = target.with_name(target.name + ".part")
     size = 0
     try:

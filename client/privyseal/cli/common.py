@@ -117,13 +117,17 @@ def set_time(stamp: Any, text: str, option: str) -> None:
     """Set a Timestamp to what an option says; not at all if that is empty.
 
     Raises:
-        ClientError: If it says no time.
+        UsageError: If it says no time.
     """
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        text += "T00:00:00Z"
     try:
         if text:
             stamp.FromJsonString(text)
     except ValueError:
-        raise ClientError(f"{option} must be a time such as 2026-11-24T10:00:00Z") from None
+        raise click.UsageError(
+            f"{option} must be a time such as 2026-11-24T10:00:00Z, or a day such as 2026-11-24"
+        ) from None
 
 
 def role_number(name: str) -> Any:

@@ -48,9 +48,18 @@ def doctor(out: Output, app_id: str) -> None:
             if profile.anonymous and app_id:
                 to.identify(f"apps/{app_id}")
             who = to.call(to.access.WhoAmI, pb.WhoAmIRequest())
+            signs = to.serves()
         check("connection", f"daemon {who.server_version}", ok=True)
+        check(
+            "signing",
+            "the daemon can sign"
+            if signs
+            else "the daemon does not sign now: its keyholders are down, or its database is an old "
+            "copy; its own log says which",
+            ok=signs,
+        )
         check("principal", who.principal, ok=True)
-        check("grants", f"{len(who.grants)} grants", ok=bool(who.grants))
+        check("grants", _grants(who.grants), ok=bool(who.grants))
     except ClientError as error:
         failure = error
         check("connection", str(error), ok=False)
@@ -60,3 +69,11 @@ def doctor(out: Output, app_id: str) -> None:
         sys.exit(failure.exit_code)
     if not all(c["ok"] for c in checks):
         sys.exit(1)
+
+
+def _grants(grants: Any) -> str:
+    """Return what somebody may do where, at most twenty of them."""
+    from privyseal.cli.common import role_name
+
+    told = [f"{role_name(g.role)} on {g.resource}" for g in grants]
+    return ", ".join(told[:20]) + (f" and {len(told) - 20} more" if len(told) > 20 else "")

@@ -39,13 +39,14 @@ def state_of(version: Any) -> str:
 
 def times_of(version: Any) -> dict[str, str]:
     """Return the times in a version's life that are set."""
-    names = ("activate_time", "expire_time", "destroy_time", "compromise_time")
+    names = ("create_time", "activate_time", "expire_time", "destroy_time", "compromise_time")
     return {name: time_text(getattr(version, name)) for name in names if version.HasField(name)}
 
 
 def _done(out: Output, version: Any) -> None:
     values = {"name": version.name, "state": state_of(version), **times_of(version)}
-    when = "".join(f", {n.removesuffix('_time')} {t}" for n, t in times_of(version).items())
+    times = {n: t for n, t in times_of(version).items() if n != "create_time"}
+    when = "".join(f", {n.removesuffix('_time')} {t}" for n, t in times.items())
     out.done(values, f"{version.name} is {state_of(version)}{when}")
 
 
@@ -82,6 +83,9 @@ def create_standby(
         {"keyVersion": made.name, "publicKey": text},
         f"created {made.name}, which does not sign yet",
         *([f"wrote {public}"] if public else []),
+        "Compile it in beside the present key where the plugin takes several. A build that trusts",
+        "it alone gets nothing before a rotation has reached DISTRIBUTING (`privyseal rotation",
+        "start`, then `advance`): do that before such a build ships.",
         *configuration(scheme, app_id, text),
     )
 
@@ -241,6 +245,9 @@ def successors(out: Output, app_id: str, key: str, target: Path | None) -> None:
 @click.option("--public-key", type=PATH, required=True, help="The key that is trusted, PEM.")
 def verify_successors(out: Output, chain: Path, public_key: Path) -> None:
     """Walk from a trusted public key to the newest one, offline.
+
+    That proves who signed for whom. Whether one of them was compromised by then, and whether a
+    newer one exists, the log tells: `privyseal log list --act key.compromise --act key.promote`.
 
     Example: privyseal key verify-successors chain.json --public-key privyseal_public.pem
     """

@@ -345,8 +345,17 @@ def list_releases(out: Output, app_id: str, first: int) -> None:
     with connect() as to:
         request = pb.ListReleasesRequest(parent=f"apps/{app_id}", page_size=first)
         found = to.call(to.releases.ListReleases, request).releases
-    rows = [{**release_json(r), "createdAt": time_text(r.create_time)} for r in found]
-    lines = (f"{r['buildId']:>6}  {r['createdAt']}  {r['version']:<28} {r['sha256']}" for r in rows)
+    rows = []
+    for release in found:
+        row = {**release_json(release), "createdAt": time_text(release.create_time)}
+        if release.HasField("withdraw_time"):
+            row["withdrawnAt"] = time_text(release.withdraw_time)
+        rows.append(row)
+    lines = (
+        f"{r['buildId']:>6}  {r['createdAt']}  {r['version']:<28} {r['sha256']}"
+        + ("  withdrawn" if "withdrawnAt" in r else "")
+        for r in rows
+    )
     out.done({"releases": rows}, *lines)
 
 

@@ -77,8 +77,9 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
 @command(commands, "list")
 @click.option("--act", multiple=True, help="Only these acts, such as refusal; repeatable.")
 @click.option("--app-id", default="", help="Only what is about this app.")
+@click.option("--principal", default="", help="Only what this one did, such as token:8s2…")
 @click.option("--last", default=50, show_default=True, help="The newest so many; 0 for all.")
-def list_entries(out: Output, act: tuple[str, ...], app_id: str, last: int) -> None:
+def list_entries(out: Output, act: tuple[str, ...], app_id: str, principal: str, last: int) -> None:
     """List what was done, and what was refused, newest last.
 
     Example: privyseal log list --act refusal --app-id 042a1261
@@ -92,8 +93,15 @@ def list_entries(out: Output, act: tuple[str, ...], app_id: str, last: int) -> N
     rows: list[dict[str, Any]] = [
         {"index": index, "leaf": leaf}
         for index, leaf in enumerate(parse_object(leaf, "log leaf") for leaf in leaves)
-        if (not act or leaf["act"] in act) and (not app_id or _is_about(leaf, app_id))
-    ][-last:]
+        if (not act or leaf["act"] in act)
+        and (not app_id or _is_about(leaf, app_id))
+        and (not principal or leaf["principal"] == principal)
+    ]
+    if not rows:
+        out.note(f"none of the log's {len(leaves):,} entries is such a one")
+    elif 0 < last < len(rows):
+        out.note(f"the last {last} of {len(rows):,}; --last 0 shows all")
+    rows = rows[-last:]
     out.done({"entries": rows}, *(_entry_line(r["index"], r["leaf"]) for r in rows))
 
 

@@ -92,6 +92,7 @@ def register(  # noqa: PLR0917 - options
                     )
             made = to.call(to.native.RegisterNativeBuild, request).native_build
             rows.append(_row(made))
+            _warn(out, to, app_id, made)
     out.done({"nativeBuilds": rows}, *(f"registered {_line(row)}" for row in rows))
 
 
@@ -127,6 +128,22 @@ def end(out: Output, name: str, reason: str, *, force: bool) -> None:
         request = pb.EndNativeBuildRequest(name=name, reason=reason, force=force)
         ended = to.call(to.native.EndNativeBuild, request).native_build
     out.done(_row(ended), f"ended {ended.name}")
+
+
+def _warn(out: Output, to: Any, app_id: str, build: Any) -> None:
+    """Say that a build trusts nothing that signs yet, where it is so."""
+    from privyseal.v1 import key_service_pb2 as key_pb
+    from privyseal.v1 import types_pb2
+
+    keys = to.call(to.keys.ListKeys, key_pb.ListKeysRequest(parent=f"apps/{app_id}")).keys
+    trusted = [v for k in keys for v in k.versions if v.public_key_sha256 in build.trusted_keys]
+    waits = types_pb2.KEY_VERSION_STATE_PRE_ACTIVATION
+    if trusted and all(v.state == waits for v in trusted):
+        out.note(
+            f"{build.name} trusts {trusted[0].name} alone, which does not sign yet: its devices "
+            "get nothing before a rotation distributes it (`privyseal rotation start`, then "
+            "`advance`)"
+        )
 
 
 def _platform(name: str) -> Any:

@@ -63,11 +63,11 @@ def start(  # noqa: PLR0917 - options
         kind = "an emergency" if emergency else "planned"
         lines = [f"started {made.name}, {kind}: {made.old_version} to {made.new_version}"]
         if emergency:
-            lines += _emergency_report(to, name)
-    out.done(_row(made), *lines, *_next(made))
+            lines += _emergency_report(to, name, made.new_version)
+    out.done(_row(made), *lines, *([] if emergency else _next(made)))
 
 
-def _emergency_report(to: Any, name: str) -> list[str]:
+def _emergency_report(to: Any, name: str, new: str) -> list[str]:
     from privyseal.v1 import rotation_service_pb2 as pb
 
     found = to.call(to.rotations.GetFieldStatus, pb.GetFieldStatusRequest(name=name))
@@ -76,9 +76,13 @@ def _emergency_report(to: Any, name: str) -> list[str]:
     served = sorted(s.label for s in found.standings if s.served_by)
     return [
         "the compromised version signs nothing from now on",
-        f"withdrawn, since it signed them after its compromise: {', '.join(affected) or 'none'}",
-        f"served by the new version already: {', '.join(served) or 'none'}",
+        f"signed with it after its compromise: {', '.join(affected) or 'none'}",
+        "  what of these was registered is withdrawn, and the rest cannot be registered any more",
+        f"can be served by the new version: {', '.join(served) or 'none'}",
         "repaired by a store release alone: " + (", ".join(waiting) or "none"),
+        "next: channels whose release was withdrawn give nothing: deploy one that is good",
+        "  (`privyseal live-update list-releases`), or publish",
+        f"then: privyseal key show {new} --public new.pem, and compile it into a store build",
     ]
 
 

@@ -18,10 +18,12 @@ class CheckpointFile:
     Args:
         path: The file; best on another disk than the database.
         verifier: Verifies checkpoints of this log.
+        restored: The mark of a data directory that was restored from a backup.
     """
 
-    def __init__(self, path: Path, verifier: NoteVerifier) -> None:
+    def __init__(self, path: Path, verifier: NoteVerifier, restored: Path | None = None) -> None:
         self._path = path
+        self._restored = restored
         self._verifier = verifier
         self._log = structlog.get_logger("store")
 
@@ -35,6 +37,15 @@ class CheckpointFile:
         except (VerificationError, UnicodeDecodeError):
             self._log.error("the last checkpoint is damaged; an old backup would not be noticed")
             return None
+
+    def doubt(self) -> str:
+        """Return that the directory was restored, and nobody has said what was signed since."""
+        if self._restored is None or not self._restored.exists():
+            return ""
+        return (
+            "the data directory was restored from a backup, and no checkpoint is kept outside it "
+            "that would tell whether more was signed since; see `privyseald accept-loss`"
+        )
 
     def write(self, note: str) -> None:
         """Keep a checkpoint in place of the one before. Raises OSError."""

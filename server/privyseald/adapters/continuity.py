@@ -39,6 +39,10 @@ class Continuity:
             OSError: If that checkpoint cannot be read.
         """
         last = self._last or self._kept.read()
+        if last is None:
+            self.broken = self._kept.doubt()
+            if self.broken:
+                raise FailedPrecondition(self.broken, reason="LOG_ROLLED_BACK")
         if last is not None and (last.size, last.root) != (head.size, head.root):
             self.broken = _break(log, head, last)
             if self.broken:

@@ -58,7 +58,8 @@ def create_gateway(
         cache: Where verified artifacts are kept.
         sources: Where artifacts may come from; their folder is served under /artifacts/.
     """
-    resolver = Resolver(store, verifier, Follower(store, verifier, kept), counter)
+    follower = Follower(store, verifier, kept)
+    resolver = Resolver(store, verifier, follower, counter)
     fetcher = Fetcher(sources)
     readers: dict[str, ionic.Source] = {
         "zip": Bundles(cache, fetcher),
@@ -93,7 +94,11 @@ def create_gateway(
 
     @_guarded
     async def health(_request: Request) -> Response:
-        await store.read(lambda view: view.log.head())
+        try:
+            await follower.state()
+        except VerificationError:
+            # An old copy of the database, or a changed one: nothing of it is served.
+            return _error(503, "the log cannot be followed; the daemon's own log says why")
         return JSONResponse({"status": "ok"})
 
     routes: list[Route | Mount] = [

@@ -187,6 +187,8 @@ class Follower:
             return
         if self._growth.size == 0:
             self._must = await asyncio.to_thread(self._kept.read)
+            if self._must is None and (why := self._kept.doubt()):
+                raise VerificationError(why)
             if self._must is not None and self._must.size > head.size:
                 raise VerificationError("the log is shorter than its last known checkpoint")
         try:

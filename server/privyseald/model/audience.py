@@ -12,6 +12,14 @@ from privyseald.model.field import NativeBuild, needed_versions
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import KeyVersionState, Scheme
 
+_ROTATE = "rotate away from it (`privyseal rotation start --emergency --old`)"
+_REMEDIES = {
+    KeyVersionState.SUSPENDED: "resume it (`privyseal key resume`), or rotate away from it",
+    KeyVersionState.DESTROY_SCHEDULED: (
+        "restore it (`privyseal key restore`), or rotate away from it"
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Signer:
@@ -38,10 +46,10 @@ def signers(
         for number, reason in needed_versions(key, builds, ranges).items():
             version = key.version(number)
             if version is None or version.state is not KeyVersionState.ACTIVE:
-                state = version.state if version is not None else "missing"
+                state = version.state if version is not None else KeyVersionState.DESTROYED
                 raise FailedPrecondition(
                     f"the primary of {key.name}, version {number}, is {state}; a security officer "
-                    "must resume it or rotate to another (`privyseal rotation start`)",
+                    f"must {_REMEDIES.get(state, _ROTATE)}",
                     reason="KEY_NOT_ACTIVE",
                 )
             chosen.append(Signer(version, reason))

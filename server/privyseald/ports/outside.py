@@ -124,6 +124,10 @@ class LastCheckpoint(Protocol):
         """Return it; None if there is none. Raises OSError."""
         ...
 
+    def doubt(self) -> str:
+        """Return why nothing may be signed while none is kept; empty if nothing is against it."""
+        ...
+
     def write(self, note: str) -> None:
         """Keep another, a signed note. Raises OSError."""
         ...
