@@ -11,7 +11,9 @@ from privyseal.v1 import types_pb2
 from privyseald.model.errors import InvalidArgument
 from privyseald.model.field import NativeBuild, Standing
 from privyseald.model.lifecycle import DAY
-from privyseald.model.rotation import Obstacle, PlannedStep, Rotation, RotationKind, RotationState
+from privyseald.model.obstacles import Obstacle
+from privyseald.model.plan import PlannedStep
+from privyseald.model.rotation import Rotation, RotationKind, RotationState
 from privyseald.rpc.convert import time
 from privyseald.services.field_status import Status
 

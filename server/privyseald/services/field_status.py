@@ -9,16 +9,11 @@ from privyseal.verify.receipt import receipt_parts
 from privyseald.model import rotation
 from privyseald.model.field import FieldTrust, Standing
 from privyseald.model.lifecycle import DAY
+from privyseald.model.obstacles import WINDOW_DAYS, Deployed, Situation
+from privyseald.model.plan import PlannedStep, plan
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyRecord, signers_text
-from privyseald.model.rotation import (
-    WINDOW_DAYS,
-    Deployed,
-    PlannedStep,
-    Rotation,
-    RotationKind,
-    Situation,
-)
+from privyseald.model.rotation import Rotation, RotationKind
 from privyseald.ports import Clock, Store, View
 from privyseald.services.access import Access
 from privyseald.services.key_records import require_key, require_version
@@ -65,7 +60,7 @@ class FieldStatus:
                 current,
                 found.key,
                 found.trust.standings(found.key, since),
-                rotation.plan(current, found) if current else [],
+                plan(current, found) if current else [],
                 _by_day(found),
                 _affected(view, current),
             )

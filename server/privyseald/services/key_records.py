@@ -9,8 +9,8 @@ from privyseal.verify.canonical import Json
 
 from privyseald.model.errors import FailedPrecondition, NotFound
 from privyseald.model.lifecycle import Life
+from privyseald.model.obstacles import Obstacle
 from privyseald.model.records import KeyRecord, KeyVersionRecord
-from privyseald.model.rotation import Obstacle
 from privyseald.model.schemes import GeneratedKey, KeyVersionState
 from privyseald.ports import Transaction, View
 

@@ -11,8 +11,9 @@ from privyseald.model import field, fields
 from privyseald.model.errors import AlreadyExists, FailedPrecondition, NotFound
 from privyseald.model.field import FieldTrust, NativeBuild
 from privyseald.model.lifecycle import DAY
+from privyseald.model.obstacles import WINDOW_DAYS
 from privyseald.model.policy import Action, Caller
-from privyseald.model.rotation import WINDOW_DAYS, RotationState
+from privyseald.model.rotation import RotationState
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.keys import require_app

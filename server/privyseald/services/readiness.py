@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from privyseald.model import rotation
+from privyseald.model import obstacles
 from privyseald.model.errors import FailedPrecondition, NotFound
 from privyseald.model.field import FieldTrust
 from privyseald.model.lifecycle import DAY
-from privyseald.model.rotation import WINDOW_DAYS, Obstacle, Rotation, RotationState
+from privyseald.model.obstacles import WINDOW_DAYS, Obstacle
+from privyseald.model.rotation import Rotation, RotationState
 from privyseald.ports import View
 from privyseald.services.field_status import situation
 
@@ -42,7 +43,7 @@ def ready(
     found = situation(view, now, current.app, current.key)
     hard: list[Obstacle] = []
     soft: list[Obstacle] = []
-    for obstacle in rotation.obstacles(current, found):
+    for obstacle in obstacles.obstacles(current, found):
         # What lacks signatures is signed on the way.
         if obstacle.reason != "DEPLOYED_UNCOVERED":
             (soft if obstacle.forceable else hard).append(obstacle)
@@ -80,7 +81,7 @@ def _blocked(
 
 def require_covered(view: View, now: int, current: Rotation) -> None:
     """Raise FailedPrecondition if a deployed release lacks what a served build verifies."""
-    lacking = rotation.uncovered(situation(view, now, current.app, current.key))
+    lacking = obstacles.uncovered(situation(view, now, current.app, current.key))
     if lacking:
         names = ", ".join(sorted(b.id for b in lacking)[:20])
         raise FailedPrecondition(

@@ -8,8 +8,9 @@ from privyseal.verify.canonical import Json
 from privyseal.verify.successor import Successor, envelope
 
 from privyseald.model import lifecycle
+from privyseald.model.obstacles import Obstacle
 from privyseald.model.records import KeyVersionRecord, SuccessorRecord
-from privyseald.model.rotation import Obstacle, Rotation, RotationState
+from privyseald.model.rotation import Rotation, RotationState
 from privyseald.model.schemes import KeyVersionState
 from privyseald.ports import Transaction
 from privyseald.services.field_status import signed_since

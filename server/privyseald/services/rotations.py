@@ -7,15 +7,10 @@ from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
 from privyseald.model.errors import FailedPrecondition, InvalidArgument
+from privyseald.model.obstacles import abandons
 from privyseald.model.policy import Action, Caller
-from privyseald.model.records import (
-    KeyRecord,
-)
-from privyseald.model.rotation import (
-    Rotation,
-    RotationKind,
-    RotationState,
-)
+from privyseald.model.records import KeyRecord
+from privyseald.model.rotation import Rotation, RotationKind, RotationState
 from privyseald.model.schemes import GeneratedKey, KeyPlace, KeyVersionState
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
@@ -245,9 +240,7 @@ class Rotations:
             current = require_rotation(tx, *name)
             rotation.require_abortable(current)
             new = require_version(tx, app, key_id, current.new)
-            keeps = not rotation.abandons(
-                current, situation(tx, self._clock(), current.app, key_id)
-            )
+            keeps = not abandons(current, situation(tx, self._clock(), current.app, key_id))
             if not keeps and new.state is KeyVersionState.ACTIVE:
                 told = Told("key.deactivate", caller.principal, f"{current.name} was aborted")
                 put(tx, new, lifecycle.deactivate(new.life), told)

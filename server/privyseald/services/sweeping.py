@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from privyseald.model import lifecycle
 from privyseald.model.errors import DomainError
+from privyseald.model.obstacles import before_retiring
 from privyseald.model.records import KeyVersionRecord
-from privyseald.model.rotation import before_retiring
 from privyseald.model.schemes import KeyVersionState
 from privyseald.ports import Clock, Keyholder, Sealed, Store, Transaction, View
 from privyseald.services.field_status import situation

@@ -10,9 +10,9 @@ from privyseal.verify.canonical import Json
 from privyseald.model import fields, lifecycle
 from privyseald.model.errors import FailedPrecondition, InvalidArgument
 from privyseald.model.lifecycle import DAY, Life
+from privyseald.model.obstacles import Obstacle, before_retiring
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import SuccessorRecord
-from privyseald.model.rotation import Obstacle, before_retiring
 from privyseald.model.schemes import (
     Algorithm,
     GeneratedKey,
