@@ -110,6 +110,16 @@ def test_destroying_a_key_needs_another_person(team, app):
     team.ok("log", "verify", "--log-key", team.data / "log.vkey")
 
 
+def test_who_forces_is_told_of_both_consents_at_once(team, app):
+    version = f"apps/{app}/keys/capawesome-v1/versions/1"
+    olivia = team.people["olivia"]
+    team.ok("key", "suspend", version, "--reason", "x", **olivia)
+    told = team.run("key", "destroy", version, "--reason", "x", "--force", **olivia)
+    assert told.code == 1
+    assert "--action key.destroy " in told.err
+    assert "--action key.force-retire " in told.err
+
+
 def test_an_answer_that_was_lost_is_got_again_though_the_consent_is_used(team, app):
     from privyseal.connection import Connection, load_profile
     from privyseal.v1 import key_service_pb2 as pb

@@ -310,15 +310,17 @@ class Versions:
     ) -> list[Permit]:
         """Authorise an act, and its forcing; nobody is asked to consent to what cannot be done."""
         wanted = [action, Action.KEY_FORCE_RETIRE] if force else [action]
-        permits, refused = [], None
+        permits, refused = [], list[FailedPrecondition]()
         for each in wanted:
             try:
                 permits.append(await self._access.authorise(caller, each, app, subject=subject))
             except FailedPrecondition as error:
-                refused = refused or error
+                refused.append(error)
         await self._store.read(possible)
-        if refused is not None:
-            raise refused
+        if refused:
+            # All at once: who asks for one consent must not come back for the next.
+            text = "; and ".join(error.message for error in refused)
+            raise FailedPrecondition(text, reason=refused[0].reason)
         return permits
 
     def _retirable(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
