@@ -126,6 +126,33 @@ def current(rotations: Sequence[Rotation]) -> Rotation | None:
     return None
 
 
+def require_free(others: Sequence[Rotation], kind: RotationKind) -> None:
+    """Raise FailedPrecondition if a rotation of the key is under way, before its promotion."""
+    busy = next((r for r in others if r.under_way), None)
+    # An emergency overtakes a planned rotation, and nothing else.
+    planned = busy is not None and busy.kind is RotationKind.PLANNED
+    if busy is not None and not (planned and kind is RotationKind.EMERGENCY):
+        raise FailedPrecondition(
+            f"{busy.name} is under way; finish or abort it first", reason="ROTATION_UNDER_WAY"
+        )
+
+
+def require_primary(key: KeyRecord, kind: RotationKind, old: int) -> None:
+    """Raise FailedPrecondition if the version to rotate away from is not the primary."""
+    name = f"{key.name}/versions/{old}"
+    if old != key.primary:
+        raise FailedPrecondition(
+            f"{name} is not the primary, which is version {key.primary}, so that there is "
+            "nothing to rotate away from; "
+            + (
+                f"if others may know it, `privyseal key compromise {name}` stops it"
+                if kind is RotationKind.EMERGENCY
+                else "retire it with `privyseal key deactivate`"
+            ),
+            reason="NOT_PRIMARY",
+        )
+
+
 def start(
     key: KeyRecord, others: Sequence[Rotation], kind: RotationKind, old: int, new: int
 ) -> None:
@@ -134,13 +161,7 @@ def start(
     Raises:
         FailedPrecondition: If another is under way, or a version is not fit for it.
     """
-    busy = next((r for r in others if r.under_way), None)
-    # An emergency overtakes a planned rotation, and nothing else.
-    planned = busy is not None and busy.kind is RotationKind.PLANNED
-    if busy is not None and not (planned and kind is RotationKind.EMERGENCY):
-        raise FailedPrecondition(
-            f"{busy.name} is under way; finish or abort it first", reason="ROTATION_UNDER_WAY"
-        )
+    require_free(others, kind)
     before, after = key.version(old), key.version(new)
     if before is None or after is None:
         missing = old if before is None else new
@@ -148,17 +169,7 @@ def start(
             f"{key.name} has no version {missing}; `privyseal key list` shows them",
             reason="KEY_VERSION_STATE",
         )
-    if old != key.primary:
-        raise FailedPrecondition(
-            f"{before.name} is not the primary, which is version {key.primary}, so that there is "
-            "nothing to rotate away from; "
-            + (
-                f"if others may know it, `privyseal key compromise {before.name}` stops it"
-                if kind is RotationKind.EMERGENCY
-                else "retire it with `privyseal key deactivate`"
-            ),
-            reason="NOT_PRIMARY",
-        )
+    require_primary(key, kind, old)
     if old == new:
         raise FailedPrecondition(
             f"{after.name} is the primary already; name another with --to",

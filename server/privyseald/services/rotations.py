@@ -102,11 +102,16 @@ class Rotations:
     async def _start(self, caller: Caller, request: Request, start: Start) -> bytes:
         app, key_id, kind = start.app, start.key, start.kind
         permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
-        chosen: int = start.new or await self._store.read(
-            lambda view: _next_version(
-                require_key(view, app, key_id), view.rotations.list(app, key_id), kind
-            )
-        )
+
+        def choose(view: View) -> int:
+            found = require_key(view, app, key_id)
+            others = view.rotations.list(app, key_id)
+            # Before a key pair is made for it.
+            rotation.require_free(others, kind)
+            rotation.require_primary(found, kind, start.old or found.primary)
+            return start.new or _next_version(found, others, kind)
+
+        chosen: int = await self._store.read(choose)
         made: GeneratedKey | None = None
         if not chosen:
             made = await self._versions.generate(app, key_id, None, start.place)
