@@ -77,6 +77,9 @@ def test_a_key_is_imported_with_consent_and_signs_for_the_installs_in_the_field(
     assert refused.code == 1
     assert "asks for the consent of others" in refused.err
     consent(team, refused.err)
+    # They consented to a key for Capawesome's devices, and to nothing else that it could sign.
+    other = importing(team, app, file, *more, "--scheme", "codepush-v1")
+    assert "asks for the consent of others" in other.err
     done = importing(team, app, file, *more)
 
     assert done.code == 0, done.err

@@ -139,7 +139,8 @@ class KeyServiceServicer:
     def ImportKey(self, request, context):
         """Creates a key of a private key that exists, ACTIVE and primary. The private
         key is sealed by the client, and opened by the keyholder alone.
-        Needs the consent of others (ApprovalService) for the key's name and digest.
+        Needs the consent of others (ApprovalService) for the key's name, scheme,
+        algorithm and digest.
         Returns INVALID_ARGUMENT if the scheme cannot use the algorithm,
         FAILED_PRECONDITION if the private key does not open, is of another algorithm
         or has another public key than the one named, and what CreateKey returns.

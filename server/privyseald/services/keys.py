@@ -103,6 +103,7 @@ class Keys:
     ) -> bytes:
         """Create a key whose first version is active and primary."""
         key_id = fields.key_id(key_id or scheme)
+        kind = choose_algorithm(scheme, algorithm)
         if place.uri:
             # A key that exists may be of somebody else's: taking it is like importing it.
             fields.text(place.uri, "token_uri", 512)
@@ -110,14 +111,14 @@ class Keys:
                 caller,
                 Action.KEY_IMPORT,
                 app,
-                f"apps/{app}/keys/{key_id} {place.uri}",
+                f"apps/{app}/keys/{key_id} {scheme} {kind} {place.uri}",
                 lambda view: _require_new(view, app, key_id, scheme),
             )
         else:
             permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
             await self._store.read(lambda view: _require_new(view, app, key_id, scheme))
         now = self._clock()
-        identity = KeyIdentity(app, key_id, 1, scheme, choose_algorithm(scheme, algorithm))
+        identity = KeyIdentity(app, key_id, 1, scheme, kind)
         record = await self._generate(identity, place, now)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
@@ -148,11 +149,13 @@ class Keys:
             raise InvalidArgument("sealed_private_key", f"must be at most {MAX_SEALED:,} bytes")
         app = identity.app
         digest = identity.public_key_sha256.hex()
+        # Also for which devices: the same key under another scheme signs other things.
+        what = f"{identity.scheme} {identity.algorithm} sha256:{digest}"
         permit = await self._permit(
             caller,
             Action.KEY_IMPORT,
             app,
-            f"apps/{app}/keys/{identity.key} sha256:{digest}",
+            f"apps/{app}/keys/{identity.key} {what}",
             lambda view: _require_new(view, app, identity.key, identity.scheme),
         )
         made = await self._keyholder.import_key(identity, sealed, token=token)
