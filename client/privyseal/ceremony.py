@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 from privyseal.errors import ClientError
 
 MAX_FILE = 64 << 10
+MAX_TITLE, MAX_NAME, MAX_PARTICIPANTS, MAX_DAYS = 100, 200, 20, 3650
+MAX_KEYS = 20
 _STEPS = uuid.UUID("6f6f3b5e-6d1c-5b0e-9d3c-5f2b6c1a7e44")
 _TOP = {"title": str, "app": str, "participants": list, "create_app": dict, "keys": list}
 _APP = {"name": str, "in_token": bool, "public": str}
@@ -97,13 +100,19 @@ def read_plan(path: Path) -> Plan:
     if len(data) > MAX_FILE:
         raise ClientError(f"{path} is longer than {MAX_FILE:,} bytes")
     _check(values, "the file", _TOP, required=("title", "app", "participants", "keys"))
+    # All that the daemon checks when the keys are there already, and cannot be unmade.
+    _plain(values["title"], "title", MAX_TITLE)
     people = values["participants"]
-    if not people or not all(isinstance(name, str) and name for name in people):
-        raise ClientError("participants must be names of who takes part, at least one")
+    if not 1 <= len(people) <= MAX_PARTICIPANTS or not all(isinstance(n, str) for n in people):
+        raise ClientError(f"participants must be 1 to {MAX_PARTICIPANTS} names of who takes part")
+    for name in people:
+        _plain(name, "a participant", MAX_NAME)
+    if len(set(people)) != len(people):
+        raise ClientError("participants names somebody twice")
     keys = [_created(values["create_app"])] if "create_app" in values else []
     keys += [_planned(entry, n) for n, entry in enumerate(values["keys"], 1)]
-    if not keys:
-        raise ClientError("keys must name at least one key, in [[keys]]")
+    if not 1 <= len(keys) <= MAX_KEYS:
+        raise ClientError(f"keys must name 1 to {MAX_KEYS} keys, in [[keys]]")
     files = [p for k in keys for p in (k.public, k.standby_public) if p is not None]
     schemes = [k.scheme for k in keys]
     if len(set(files)) != len(files) or len(set(schemes)) != len(schemes):
@@ -129,15 +138,23 @@ def _planned(entry: object, number: int) -> PlannedKey:
     if not isinstance(entry, dict):
         raise ClientError(f"{where} must be a table")
     _check(entry, where, _KEY, required=("scheme", "public"))
-    standby = entry.get("standby_public")
+    standby, days = entry.get("standby_public"), entry.get("cryptoperiod_days", 0)
+    if not 0 <= days <= MAX_DAYS:
+        raise ClientError(f"cryptoperiod_days in {where} must be 0 to {MAX_DAYS:,}")
     return PlannedKey(
         entry["scheme"],
         entry.get("algorithm", ""),
         entry.get("in_token", False),
         Path(entry["public"]),
         Path(standby) if standby else None,
-        entry.get("cryptoperiod_days", 0),
+        days,
     )
+
+
+def _plain(text: str, what: str, most: int) -> None:
+    unseen = any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in text)
+    if not 1 <= len(text) <= most or unseen:
+        raise ClientError(f"{what} must be 1 to {most} characters that can be seen")
 
 
 def _check(

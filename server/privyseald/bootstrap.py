@@ -75,7 +75,7 @@ from privyseald.wiring import custody, tokens
 MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
 """The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
-RESTORED = "restored.json"
+RESTORED = "restored"
 """The mark of a data directory that `privyseald restore` made."""
 _HEALTH_SECONDS, _FLUSH_TURNS = 0.25, 8
 GC_THRESHOLD = (20_000, 20, 20)
@@ -189,6 +189,7 @@ class Daemon:
         head = (await self.store.read(lambda view: view.log.head())).note
         await asyncio.to_thread(migrate, settings.database_url, lambda _: head, settings.log_origin)
         await self.store.check()
+        await self._sweeper.begin()
         await self._record_loss()
         # Before anybody can ask: a part that is not known yet would be one that is not there.
         await self._tell_health()

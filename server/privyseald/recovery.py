@@ -62,13 +62,13 @@ def restore(backup: Path, data: Path, shares: list[str], verifier: NoteVerifier)
         except FileExistsError:
             raise RecoveryError(f"{data} exists; name a directory that does not") from None
         try:
+            # First, so that no directory is without it, however this ends: it signs nothing
+            # before somebody has said what was signed since the backup, or a checkpoint that
+            # was kept elsewhere does.
+            write_private(data / RESTORED, header.checkpoint.encode())
             _unpack(_Pieces(read_body(file, key)), data)
             write_private(data / RAW, kek)
-            found = _check(data, header, kek, verifier)
-            # It signs nothing before somebody has said what was signed since, or a checkpoint
-            # that was kept elsewhere does.
-            (data / RESTORED).write_text(json.dumps(found))
-            return found | {"made": header.created_at}
+            return _check(data, header, kek, verifier) | {"made": header.created_at}
         except BaseException:
             shutil.rmtree(data)
             raise

@@ -129,7 +129,11 @@ def test_no_file_is_replaced(site, file, tmp_path):
     ("change", "told"),
     [
         (('title = "Keys of the shop"', ""), "lacks title"),
-        (('["Ada Lovelace", "Grace Hopper"]', "[]"), "at least one"),
+        (('["Ada Lovelace", "Grace Hopper"]', "[]"), "must be 1 to 20 names"),
+        (("Grace Hopper", "Ada Lovelace"), "names somebody twice"),
+        (("Keys of the shop", "x" * 101), "title must be 1 to 100"),
+        (("Grace Hopper", "Grace \\u0007"), "that can be seen"),
+        (("730", "3651"), "must be 0 to 3,650"),
         (("cryptoperiod_days", "cryptoperiod"), "cryptoperiod, which is none of"),
         (("730", "true"), "must be a whole number"),
         (('"minisign"', '"capawesome-v1"'), "the same scheme"),

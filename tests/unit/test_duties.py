@@ -134,6 +134,16 @@ def test_refusals_that_were_only_counted_are_told_once_a_minute_and_not_lost(wor
     assert counted()[1:] == [{"token:x": 1}]
 
 
+def test_what_came_due_meanwhile_is_told_though_others_came_first(world):
+    world.do(world.versions.set_cryptoperiod(world.olivia, world.request(), APP, world.key, 100))
+    world.days(99.5)
+    world.crash()
+    world.run(world.sweeper.begin())
+    world.publish()
+    world.sweep()
+    assert [leaf["daysLeft"] for leaf in world.leaves("key.cryptoperiod-warning")] == [1]
+
+
 def test_what_people_change_while_the_sweeper_looks_counts(world, monkeypatch):
     """It reads, they lengthen the cryptoperiod, it commits."""
     world.do(world.versions.set_cryptoperiod(world.olivia, world.request(), APP, world.key, 10))

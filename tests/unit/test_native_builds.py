@@ -1,5 +1,7 @@
 """Native builds: which are taken, which are given up, and what devices say of themselves."""
 
+import os
+
 import pytest
 from privyseal.cli.common import printable
 from privyseald.gateway.check_ins import MOST_STRANGERS
@@ -87,6 +89,10 @@ def test_a_build_that_nothing_could_serve_is_refused_unless_it_is_out_there(worl
     world.advance()
     late = "android-1.5.0-15"
     refused(world, late, "KEYS_RETIRED", lambda build: world.register(build, 1))
+    world.register("android-1.6.0-16", 1, unknown=os.urandom(32), shipped=True)
+    with pytest.raises(DomainError) as error:
+        world.register("android-1.7.0-17", 1, unknown=os.urandom(32))
+    assert error.value.reason == "KEYS_RETIRED", "an unknown key beside it hides nothing"
     world.register(late, 1, shipped=True)
     assert {s.label: s.verdict for s in world.status().standings}[late] == "stranded"
 

@@ -11,6 +11,7 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.successor import follow, read_record
 from privyseald.model.errors import DomainError
+from privyseald.model.rotation import RotationState
 
 from tests.simulator import APP, World
 
@@ -40,6 +41,8 @@ WORDS = {
     "start": lambda w: w.start(),
     "start an emergency": lambda w: w.start(emergency=True),
     "start an emergency about 1": lambda w: w.start(emergency=True, old=1),
+    "start back": lambda w: w.start(new=1),
+    "end the new build": lambda w: w.end(NEW),
     "resume 1": lambda w: w.change("resume", 1, reason="test"),
     "advance": lambda w: w.advance(),
     "force": lambda w: w.advance(force=True),
@@ -166,6 +169,24 @@ ROWS = {
             *("! advance ENDED_BUILDS_ASK", "! deactivate 1 ENDED_BUILDS_ASK"),
         ],
         {"state": "promoted", 1: "active"},
+    ),
+    "nor does starting back and aborting retire it": (
+        [*PLANNED, "end the old build", "old devices ask", "! start back KEY_VERSION_STATE"],
+        {"state": "promoted", 1: "active"},
+    ),
+    "nor aborting, while strangers ask, retire what was distributed": (
+        [
+            *("an old build", "start", "a new build", "advance"),
+            *("end the new build", "strangers ask", "abort"),
+        ],
+        {"state": "aborted", 2: "active"},
+    ),
+    "nor suspending and destroying it": (
+        [
+            *(*PLANNED, "40 days", "end the old build", "old devices ask", "suspend 1"),
+            "! destroy 1 ENDED_BUILDS_ASK",
+        ],
+        {"state": "promoted", 1: "suspended"},
     ),
     "a suspended primary promotes nothing, since it could not sign the record": (
         [*PLANNED[:-1], "suspend 1", "! advance OLD_VERSION_SUSPENDED", "resume 1", "advance"],
@@ -511,6 +532,29 @@ def test_nor_without_an_emergency(world):
     with pytest.raises(DomainError) as error:
         world.deploy(1)
     assert error.value.reason == "SIGNED_AFTER_COMPROMISE"
+
+
+def test_of_two_officers_who_expect_the_same_state_one_goes_on(world, monkeypatch):
+    for step in ("an old build", "start", "a build with both"):
+        WORDS[step](world)
+    real, meanwhile = world.versions.permits, []
+
+    async def permits(*given, **more):
+        found = await real(*given, **more)
+        if not meanwhile:
+            meanwhile.append(1)
+            await world.rotations.advance(
+                *(world.oscar, world.request("certificate:oscar")),
+                name=(APP, world.key, "1"),
+                expected=RotationState.PREPARED,
+                force=False,
+            )
+        return found
+
+    monkeypatch.setattr(world.versions, "permits", permits)
+    with pytest.raises(DomainError, match="somebody took the step already"):
+        world.advance(expected=RotationState.PREPARED)
+    assert str(world.rotation().state) == "distributing"
 
 
 @pytest.mark.parametrize("verb", ["compromise", "suspend"])

@@ -240,4 +240,4 @@ def uncovered(now: Situation) -> list[NativeBuild]:
 
 def abandons(rotation: Rotation, now: Situation) -> bool:
     """Say whether aborting leaves the new version to nobody, so that it is deactivated."""
-    return not now.trust.lost_by_retiring(now.key, rotation.new)
+    return not before_retiring(rotation.new, now)

@@ -175,6 +175,12 @@ def start(
             f"{after.name} is the primary already; name another with --to",
             reason="KEY_VERSION_STATE",
         )
+    if new < old and kind is RotationKind.PLANNED:
+        raise FailedPrecondition(
+            f"{after.name} is older than the primary, which signs for no version before it; name a "
+            "newer one with --to",
+            reason="KEY_VERSION_STATE",
+        )
     fit = {KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE}
     if after.state not in fit:
         raise FailedPrecondition(

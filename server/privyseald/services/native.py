@@ -88,7 +88,7 @@ class NativeBuilds:
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
             require_app(tx, made.app)
-            _require_known(tx, made, allow_unknown=allow_unknown)
+            _require_known(tx, made, allow_unknown=allow_unknown or already_shipped)
             existing = next((b for b in tx.builds.list(made.app) if b.id == made.id), None)
             same = existing is not None and _what_it_is(existing) == _what_it_is(made)
             revives = same and existing is not None and not existing.live and already_shipped
@@ -212,10 +212,12 @@ def _what_it_is(build: NativeBuild) -> NativeBuild:
 
 def _require_servable(tx: Transaction, build: NativeBuild, *, allow_unknown: bool) -> None:
     """Refuse a new build that no version could ever sign for."""
-    if build.scheme is None or allow_unknown:
+    if build.scheme is None:
         return
     key = field.by_scheme(tx.keys.list(build.app)).get(build.scheme)
-    if key is not None and not any(v.state in field.HOPES for v in field.trusted(build, key)):
+    if key is None or (allow_unknown and not field.trusted(build, key)):
+        return
+    if not any(v.state in field.HOPES for v in field.trusted(build, key)):
         raise FailedPrecondition(
             f"no key that the build embeds signs any more, or ever again: compile that of "
             f"{key.name}/versions/{key.primary} in (`privyseal key show` prints it), or if the "

@@ -212,7 +212,9 @@ class Rotations:
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             for permit in permits:
                 permit.confirm(tx)
-            current, state, against = ready(tx, self._clock(), name, found.state, force=force)
+            current, state, against = ready(
+                tx, self._clock(), name, expected or found.state, force=force
+            )
             if state is RotationState.DISTRIBUTING:
                 activate(tx, caller.principal, current, self._clock())
             elif state is RotationState.PROMOTED:

@@ -34,20 +34,26 @@ class Sweeper:
         self._told: int | None = None
         self._told_of: dict[str, int] = {}
 
+    async def begin(self) -> None:
+        """Note until when people were told: the log's last leaf, before another is made.
+
+        What came due while no daemon ran is told at the first sweep.
+        """
+        self._told = await self._store.read(_last_leaf) or self._clock()
+
     async def sweep(self) -> None:
         """Do what is due now; what fails is tried again the next time."""
-        now = self._clock()
         if self._told is None:
-            # What came due while no daemon ran: nothing since the last leaf was told of.
-            self._told = await self._store.read(_last_leaf) or now
+            await self.begin()
+        now, so_far = self._clock(), self._told or self._clock()
         for version in await self._store.read(lambda view: list(view.keys.due(now))):
             await self._destroy(version, now)
         before, self._told_of = self._told_of, {}
         for version in await self._store.read(lambda view: list(view.keys.expiring())):
-            told = before.get(version.name, self._told)
+            told = before.get(version.name, so_far)
             done = await self._expire(version, told, now)
             self._told_of[version.name] = max(told, now) if done else told
-        self._told = max(self._told, now)
+        self._told = max(so_far, now)
 
     async def _destroy(self, version: KeyVersionRecord, now: int) -> None:
         # First the key, then the log: it must not tell of what did not happen.

@@ -9,6 +9,7 @@ from privyseal.verify.canonical import Json
 
 from privyseald.model import fields, lifecycle
 from privyseald.model.errors import FailedPrecondition, InvalidArgument
+from privyseald.model.field import HOPES
 from privyseald.model.lifecycle import DAY, Life
 from privyseald.model.obstacles import Obstacle, before_retiring
 from privyseald.model.policy import Action, Caller
@@ -336,10 +337,16 @@ class Versions:
         return before_retiring(number, situation(view, self._clock(), app, key_id))
 
     def _destructible(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
-        """Return what destroying is against: builds that only this version could ever serve."""
+        """Return what destroying is against.
+
+        What is against its retirement, while it is not retired yet; then the builds that only
+        this version could ever serve.
+        """
         app, key_id, number = name
         version = require_version(view, app, key_id, number)
         found = situation(view, self._clock(), app, key_id)
+        if version.state in HOPES:
+            return before_retiring(number, found)
         hoping = found.trust.hoping_for(found.key, number)
         if version.state not in _GUARDED or not hoping:
             return ()
