@@ -1,5 +1,6 @@
 """A token behind the daemon: its keys, its failures, and what is never asked of it."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -15,9 +16,14 @@ from privyseal.connection import Connection, load_profile
 from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
+from privyseald.keyholder.keystores import HsmSettings
+from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.model.errors import Unavailable
+from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme
 
 from tests import spy
-from tests.conftest import Daemon
+from tests.conftest import Daemon, custodian
+from tests.contract.test_keyholders import STATEMENT
 from tests.softhsm import SoftHsm
 
 
@@ -268,6 +274,42 @@ def test_health_is_told_honestly(vault, softhsm):
     assert becomes("privyseal.keys.software", "SERVING")
     assert becomes("", "SERVING")
     to.close()
+
+
+def test_a_token_that_goes_as_its_keyholder_comes_is_down_and_lacks_no_key(
+    softhsm, tmp_path, monkeypatch
+):
+    for name, value in softhsm.env.items():
+        monkeypatch.setenv(name, value)
+    settings = HsmSettings(
+        softhsm.module, softhsm.label, str(tmp_path), pin_file=str(softhsm.pin_file)
+    )
+    identity = KeyIdentity("a", "k", 1, Scheme.STATEMENT_V1, Algorithm.P256)
+
+    async def scenario(source):
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            made = await pool.generate(identity, KeyPlace(token=True))
+            softhsm.remove()
+            try:
+                with pytest.raises(Unavailable, match="try again"):
+                    await pool.sign_release(STATEMENT, made.wrapped, [])
+            finally:
+                softhsm.put_back()
+            end = time.monotonic() + 5
+            while True:
+                try:
+                    await pool.sign_release(STATEMENT, made.wrapped, [])
+                    break
+                except Unavailable:
+                    assert time.monotonic() < end
+                    await asyncio.sleep(0.1)
+        finally:
+            await pool.stop()
+
+    with custodian(tmp_path, settings) as source:
+        asyncio.run(scenario(source))
 
 
 def break_it(vault, softhsm, chance):

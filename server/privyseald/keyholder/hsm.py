@@ -139,6 +139,7 @@ class HsmKeystore:
         self._sealer = sealer
         self._session: Any = None
         self._connected_at = 0.0
+        self._had_keys = False
         self._opened: dict[tuple[KeyIdentity, bytes], HsmKey] = {}
 
     def connect(self) -> None:
@@ -150,6 +151,12 @@ class HsmKeystore:
         with token_errors():
             self._session = log_in(self._settings)
             self._connected_at = time.monotonic()
+            self._had_keys = self._has_keys()
+
+    def _has_keys(self) -> bool:
+        """Say whether the session shows any private key at all."""
+        shown = self._require().get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
+        return next(iter(shown), None) is not None
 
     @property
     def connected(self) -> bool:
@@ -295,9 +302,11 @@ class HsmKeystore:
         with token_errors():
             session = self._require()
             found = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, **named}))
-            if not found and time.monotonic() - self._connected_at > _FRESH:
+            self._had_keys = self._had_keys or bool(found)
+            old = time.monotonic() - self._connected_at > _FRESH
+            if not found and (old or (self._had_keys and not self._has_keys())):
                 # A session that is older than what was done to its token shows no keys, for
-                # ever; one that was just made says the truth.
+                # ever; one that was just made says the truth, unless all it showed is gone.
                 raise HsmDownError("the token does not show the key in this session")
             if len(found) != 1:
                 how = "no" if not found else "more than one"
