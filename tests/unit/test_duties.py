@@ -5,16 +5,9 @@ from privyseald.adapters.store_sql import CHECK_INS_KEPT
 from privyseald.model.errors import DomainError, Unavailable
 from privyseald.services.refusals import Refusals
 
-from tests.simulator import APP, World
+from tests.simulator import APP
 
 OLD, NEW = "android-1.0.0-10", "android-2.0.0-20"
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 def test_cryptoperiods_warn_and_end_what_nothing_needs(world):

@@ -9,17 +9,14 @@ from privyseald.model.errors import DomainError, InvalidArgument, PermissionDeni
 from privyseald.model.field import NativeBuild, check
 from privyseald.model.native import NativeVersion
 
-from tests.simulator import APP, World
+from tests.simulator import APP
 
 OLD, NEW = "android-1.0.0-10", "android-2.0.0-20"
 
 
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    made.publish()
-    yield made
-    made.close()
+@pytest.fixture(autouse=True)
+def a_release(world):
+    world.publish()
 
 
 def refused(world, build, reason, verb=None):
@@ -94,6 +91,7 @@ def test_a_build_that_nothing_could_serve_is_refused_unless_it_is_out_there(worl
         world.register("android-1.7.0-17", 1, unknown=os.urandom(32))
     assert error.value.reason == "KEYS_RETIRED", "an unknown key beside it hides nothing"
     world.register(late, 1, shipped=True)
+    assert world.leaves("native.register")[-1]["alreadyShipped"] is True
     assert {s.label: s.verdict for s in world.status().standings}[late] == "stranded"
 
 

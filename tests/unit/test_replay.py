@@ -9,13 +9,6 @@ from tests.simulator import APP, World
 OLD, NEW = "android-1.0.0-10", "android-2.0.0-20"
 
 
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
 def create_app(world):
     return world.keys.create_app(
         *(world.olivia, world.request()),

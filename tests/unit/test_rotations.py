@@ -13,7 +13,7 @@ from privyseal.verify.successor import follow, read_record
 from privyseald.model.errors import DomainError
 from privyseald.model.rotation import RotationState
 
-from tests.simulator import APP, World
+from tests.simulator import APP
 
 OLD, NEW = "android-1.0.0-10", "android-2.0.0-20"
 IOS_OLD, IOS_NEW = "ios-1.0.0-10", "ios-2.0.0-20"
@@ -348,13 +348,6 @@ ROWS = {
         {"state": "retired"},
     ),
 }
-
-
-@pytest.fixture
-def world(tmp_path, keys_of_before):
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def create_standby(
 
     Example: privyseal key create-standby --app-id 042a1261 --public standby.pem
     """
-    from privyseal.cli.live_update import configuration
+    from privyseal.cli.configuration import configuration
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2

@@ -93,6 +93,7 @@ def generate_signing_key(
 
     Example: privyseal live-update generate-signing-key --app-id 042a1261
     """
+    from privyseal.cli.configuration import configuration
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
     from privyseal.verify.keys import load_public_key
@@ -117,40 +118,6 @@ def generate_signing_key(
         f"wrote {public}",
         *configuration(scheme, app_id, text),
     )
-
-
-def configuration(scheme: str, app_id: str, public: str) -> list[str]:
-    """Return what a native project must say, in lines."""
-    if scheme == "capawesome-v1":
-        one_line = public.replace("\n", "")
-        plugin, key, quoted = "LiveUpdate", "publicKey", f"'{one_line}'"
-    elif scheme == "capgo-v2":
-        # The plugin wants the line breaks.
-        escaped = public.replace("\n", "\\n")
-        plugin, key, quoted = "CapacitorUpdater", "publicKey", f"'{escaped}'"
-    elif scheme == "codepush-v1":
-        one_line = public.replace("\n", "")
-        return [
-            "",
-            "Android, strings.xml:",
-            "",
-            f'  <string name="CodePushPublicKey">{one_line}</string>',
-            "",
-            "iOS, Info.plist: the same text under CodePushPublicKey.",
-        ]
-    else:
-        return []
-    return [
-        "",
-        "Paste into capacitor.config.ts:",
-        "",
-        "  plugins: {",
-        f"    {plugin}: {{",
-        f"      appId: '{app_id}',",
-        f"      {key}: {quoted},",
-        "    },",
-        "  },",
-    ]
 
 
 @command(commands, "generate-manifest")

@@ -62,9 +62,9 @@ class NativeServiceServicer:
 
     def RegisterNativeBuild(self, request, context):
         """Registers a build. Deployed releases are signed for it, if they lack that.
-        Returns FAILED_PRECONDITION if it embeds a key that is not one of the app's, or
-        does not trust the new version of a rotation that is past its distribution;
-        ALREADY_EXISTS if another build has the id.
+        Returns FAILED_PRECONDITION if it embeds a key that is not one of the app's,
+        none that could ever sign, or does not trust the new version of a rotation that
+        is past its distribution; ALREADY_EXISTS if another build has the id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

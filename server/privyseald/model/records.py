@@ -8,8 +8,15 @@ from functools import cached_property
 
 from privyseal.verify.statement import NativeRange
 
-from privyseald.model.lifecycle import Life
-from privyseald.model.schemes import Algorithm, KeyIdentity, KeyVersionState, Scheme, WrappedKey
+from privyseald.model.lifecycle import Life, born
+from privyseald.model.schemes import (
+    Algorithm,
+    GeneratedKey,
+    KeyIdentity,
+    KeyVersionState,
+    Scheme,
+    WrappedKey,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,25 @@ class KeyVersionRecord:
     activated_at: int = 0
     expires_at: int = 0
     compromised_at: int = 0
+
+    @classmethod
+    def of(cls, made: GeneratedKey, state: KeyVersionState, now: int) -> KeyVersionRecord:
+        """Return the record of a new key pair, PRE_ACTIVATION or ACTIVE."""
+        identity = made.wrapped.identity
+        record = cls(
+            app=identity.app,
+            key=identity.key,
+            version=identity.version,
+            scheme=identity.scheme,
+            algorithm=identity.algorithm,
+            state=state,
+            public_key=made.public_key,
+            public_key_sha256=identity.public_key_sha256,
+            blob=made.wrapped.blob,
+            created_at=now,
+            protection=made.protection,
+        )
+        return record.living(born(state, now))
 
     @cached_property
     def life(self) -> Life:

@@ -31,7 +31,7 @@ from privyseald.rpc.release_servicer import ReleaseServicer
 from privyseald.rpc.rotation_servicer import NativeServicer, RotationServicer
 from privyseald.rpc.signing_servicer import SigningServicer
 
-_ADD: dict[type, Callable[[Any, grpc.aio.Server], None]] = {
+SERVICERS: dict[type, Callable[[Any, grpc.aio.Server], None]] = {
     AccessServicer: access_grpc.add_AccessServiceServicer_to_server,
     AppServicer: app_grpc.add_AppServiceServicer_to_server,
     ApprovalServicer: approval_grpc.add_ApprovalServiceServicer_to_server,
@@ -61,7 +61,7 @@ def add_services(
     names = [reflection.SERVICE_NAME]
     for servicer in servicers:
         kind = type(servicer)
-        _ADD[kind](servicer, server)
+        SERVICERS[kind](servicer, server)
         names.append(f"privyseal.v1.{kind.__name__.removesuffix('Servicer')}Service")
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(names, server)

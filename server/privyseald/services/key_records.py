@@ -60,19 +60,7 @@ def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -
         raise FailedPrecondition(
             "another version was made at the same time; try again", reason="KEYS_CHANGING"
         )
-    record = KeyVersionRecord(
-        app=identity.app,
-        key=identity.key,
-        version=identity.version,
-        scheme=identity.scheme,
-        algorithm=identity.algorithm,
-        state=KeyVersionState.PRE_ACTIVATION,
-        public_key=made.public_key,
-        public_key_sha256=identity.public_key_sha256,
-        blob=made.wrapped.blob,
-        created_at=now,
-        protection=made.protection,
-    )
+    record = KeyVersionRecord.of(made, KeyVersionState.PRE_ACTIVATION, now)
     tx.keys.add_version(record)
     protection: dict[str, Json] = dict(record.protection)
     tx.record(

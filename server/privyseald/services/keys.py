@@ -219,19 +219,7 @@ def _first_version(made: GeneratedKey, identity: KeyIdentity, now: int) -> KeyRe
     """Return a key with its first version, active and primary."""
     if made.wrapped.identity != identity:
         raise FailedPrecondition("the keyholder made another key", reason="KEY_UNUSABLE")
-    version = KeyVersionRecord(
-        app=identity.app,
-        key=identity.key,
-        version=1,
-        scheme=identity.scheme,
-        algorithm=identity.algorithm,
-        state=KeyVersionState.ACTIVE,
-        public_key=made.public_key,
-        public_key_sha256=identity.public_key_sha256,
-        blob=made.wrapped.blob,
-        created_at=now,
-        protection=made.protection,
-    )
+    version = KeyVersionRecord.of(made, KeyVersionState.ACTIVE, now)
     return KeyRecord(identity.app, identity.key, identity.scheme, 1, now, (version,))
 
 

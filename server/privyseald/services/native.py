@@ -107,18 +107,19 @@ class NativeBuilds:
                 _require_up_to_date(tx, made)
             tx.builds.put(made)
             keys: list[Json] = [t.hex() for t in made.trusts]
-            tx.record(
-                {
-                    "act": "native.register",
-                    "principal": caller.principal,
-                    "nativeBuild": made.name,
-                    "platform": made.platform,
-                    "versionName": made.version_name,
-                    "versionCode": made.version_code,
-                    "plugin": made.plugin,
-                    "trusts": keys,
-                }
-            )
+            leaf: dict[str, Json] = {
+                "act": "native.register",
+                "principal": caller.principal,
+                "nativeBuild": made.name,
+                "platform": made.platform,
+                "versionName": made.version_name,
+                "versionCode": made.version_code,
+                "plugin": made.plugin,
+                "trusts": keys,
+            }
+            if already_shipped:
+                leaf["alreadyShipped"] = True
+            tx.record(leaf)
             return lambda _: made
 
         answer = await self._store.commit(act, request)
