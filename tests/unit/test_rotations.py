@@ -12,8 +12,9 @@ from privyseal.verify.keys import load_public_key
 from privyseal.verify.successor import follow, read_record
 from privyseald.model.errors import DomainError
 from privyseald.model.rotation import RotationState
+from privyseald.model.schemes import Scheme
 
-from tests.simulator import APP
+from tests.simulator import APP, World
 
 OLD, NEW = "android-1.0.0-10", "android-2.0.0-20"
 IOS_OLD, IOS_NEW = "ios-1.0.0-10", "ios-2.0.0-20"
@@ -525,6 +526,17 @@ def test_nor_without_an_emergency(world):
     with pytest.raises(DomainError) as error:
         world.deploy(1)
     assert error.value.reason == "SIGNED_AFTER_COMPROMISE"
+
+
+def test_devices_hold_up_no_key_that_none_of_them_embeds(tmp_path):
+    world = World(tmp_path, scheme=Scheme.STATEMENT_V1)
+    world.publish()
+    strangers(world)
+    world.start()
+    for _ in range(4):
+        world.advance()
+    assert str(world.rotation().state) == "retired"
+    world.close()
 
 
 def test_of_two_officers_who_expect_the_same_state_one_goes_on(world, monkeypatch):

@@ -1,6 +1,12 @@
-"""Every method of the protos is there."""
+"""What every call goes through, and that every method of the protos is there."""
+
+import asyncio
+import contextlib
 
 import pytest
+from privyseald.model.errors import Unauthenticated, Unavailable
+from privyseald.model.limits import Buckets
+from privyseald.rpc.calls import _share
 from privyseald.rpc.registration import SERVICERS
 
 
@@ -11,3 +17,30 @@ def test_no_method_is_left_to_the_generated_base(servicer):
     methods = [name for name in vars(base) if not name.startswith("_")]
     assert methods
     assert [name for name in methods if name not in vars(servicer)] == []
+
+
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        (Unauthenticated("no", reason="X"), 0),
+        (asyncio.CancelledError(), 0),
+        (Unavailable("down", reason="X"), 1),
+        (None, 1),
+    ],
+)
+def test_who_fails_or_hangs_up_has_had_its_share(end, left):
+    failures = Buckets(0.001, 1)
+    with (
+        contextlib.suppress(Unauthenticated, Unavailable, asyncio.CancelledError),
+        _share(failures, "them", 0) as taken,
+    ):
+        assert taken
+        if isinstance(end, BaseException):
+            raise end
+    assert failures.take("them", 0) is bool(left)
+
+
+def test_a_time_that_has_passed_is_not_counted_again():
+    failures = Buckets(1, 1)
+    taken = [failures.take("them", at) for at in (10, 5, 10, 5, 10, 11)]
+    assert taken == [True, False, False, False, False, True]

@@ -71,10 +71,6 @@ class Life:
         """Whether it may sign."""
         return self.state is S.ACTIVE
 
-    def days_left(self, now: int) -> int | None:
-        """Return whole days until its cryptoperiod ends, None if it has no end."""
-        return (self.expires_at - now) // DAY if self.expires_at else None
-
 
 def born(state: KeyVersionState, now: int, cryptoperiod_days: int = 0) -> Life:
     """Return the life of a new version, PRE_ACTIVATION or ACTIVE."""

@@ -87,7 +87,7 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
                 "again",
             )
             + _suspended(rotation, key)
-            + _strangers(trust, f"they get what version {rotation.new} signs, once it is promoted")
+            + _strangers(now, f"they get what version {rotation.new} signs, once it is promoted")
         )
     return _before_retired(rotation, now)
 
@@ -173,7 +173,7 @@ def _still_asking(number: int, now: Situation) -> tuple[Obstacle, ...]:
         f"devices with builds that were ended still asked in the last {WINDOW_DAYS} days",
         forceable=True,
     )
-    return found + _strangers(trust, f"some may trust version {number} alone")
+    return found + _strangers(now, f"some may trust version {number} alone")
 
 
 def _suspended(rotation: Rotation, key: KeyRecord) -> tuple[Obstacle, ...]:
@@ -190,11 +190,13 @@ def _suspended(rotation: Rotation, key: KeyRecord) -> tuple[Obstacle, ...]:
     )
 
 
-def _strangers(trust: FieldTrust, danger: str) -> tuple[Obstacle, ...]:
+def _strangers(now: Situation, danger: str) -> tuple[Obstacle, ...]:
     """Return what check-ins of native versions that nobody registered tell against a step."""
-    total = sum(c.count for c in trust.counts)
-    strangers = sum(c.count for c in trust.counts if not c.build)
-    if not total or strangers / total < STRANGERS:
+    counts = now.trust.counts
+    total = sum(c.count for c in counts)
+    strangers = sum(c.count for c in counts if not c.build)
+    # No device embeds what only auditors and the gateway verify.
+    if now.key.scheme in _FOR_PEOPLE or not total or strangers / total < STRANGERS:
         return ()
     return (
         Obstacle(

@@ -119,14 +119,15 @@ def _share(failures: Buckets, who: str, now: float) -> Iterator[bool]:
 
     Before, because a share that is counted afterwards lets through as many as wait at once.
     """
-    taken, failed = failures.take(who, now), False
+    unused = taken = failures.take(who, now)
     try:
         yield taken
-    except Unauthenticated:
-        failed = True
+    except (Unauthenticated, asyncio.CancelledError):
+        # Who hangs up had the look-up, too.
+        unused = False
         raise
     finally:
-        if taken and not failed:
+        if unused:
             failures.give(who)
 
 
