@@ -1,8 +1,8 @@
 """`make bench`: rates and ratios of one run, as a table and as build/bench.json.
 
 Every rate of a daemon stands beside what its parts can do on this machine in the same run:
-the raw signing rate of pyca on all cores, and the rate of a bare grpcio server with TLS
-whose handler does nothing, under the same load generator.
+the raw signing rate of pyca (or of the token's module) on all cores, and the rate of a bare
+grpcio server with TLS whose handler does nothing, under the same load generator.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
 from privyseal.v1 import types_pb2
 
+from tests.bench import in_token
 from tests.conftest import Daemon, free_port
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
@@ -342,18 +343,20 @@ def main() -> None:
     target = Path(__file__).resolve().parents[2] / "build/bench.json"
     results: dict = {"signing": []}
     uvloop.run(signing(results))
+    with tempfile.TemporaryDirectory() as scratch:
+        uvloop.run(in_token.signing(results, Path(scratch), SECONDS / 2, sys.modules[__name__]))
     uvloop.run(authorisation(results))
     start_up(results)
     bundling(results)
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(results, indent=2) + "\n")
     print(
-        f"{'':<14}{'callers':>8}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'of raw':>8}{'of null':>9}"
+        f"{'':<21}{'callers':>8}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'of raw':>8}{'of null':>9}"
     )
     for row in results["signing"]:
         shares = [f"{row[k]:>8.0%}" if k in row else f"{'':>8}" for k in ("of_raw", "of_null")]
         print(
-            f"{row['what']:<14}{row['callers']:>8}{row['per_s']:>9.0f}{row['p50_ms']:>9.1f}"
+            f"{row['what']:<21}{row['callers']:>8}{row['per_s']:>9.0f}{row['p50_ms']:>9.1f}"
             f"{row['p99_ms']:>9.1f}{shares[0]} {shares[1]}"
         )
     for part in ("authorisation", "bundling", "start_up"):
