@@ -144,7 +144,8 @@ async def batches(data: Path, port: int, app: str, callers: int) -> dict:
     }
 
 
-async def make_app(data: Path, port: int, algorithm: str) -> str:
+async def make_app(data: Path, port: int, algorithm: str, *, in_token: bool = False) -> str:
+    """Make an app whose releases take one signature of the algorithm; RSA beside Ed25519."""
     app = algorithm.lower().replace("_", "-")
     rsa = algorithm.startswith("RSA")
     async with channel(data, port) as to:
@@ -152,6 +153,7 @@ async def make_app(data: Path, port: int, algorithm: str) -> str:
             app_pb.CreateAppRequest(
                 app_id=app,
                 statement_algorithm="ALGORITHM_ED25519" if rsa else f"ALGORITHM_{algorithm}",
+                in_token=in_token and not rsa,
                 request_id=str(uuid.uuid4()),
             )
         )
@@ -161,6 +163,7 @@ async def make_app(data: Path, port: int, algorithm: str) -> str:
                     parent=f"apps/{app}",
                     scheme=types_pb2.SCHEME_CAPAWESOME_V1,
                     algorithm=f"ALGORITHM_{algorithm}",
+                    in_token=in_token,
                     request_id=str(uuid.uuid4()),
                 )
             )

@@ -5,14 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-import uuid
 from pathlib import Path
-
-from privyseal.v1 import app_service_pb2 as app_pb
-from privyseal.v1 import app_service_pb2_grpc as app_grpc
-from privyseal.v1 import key_service_pb2 as key_pb
-from privyseal.v1 import key_service_pb2_grpc as key_grpc
-from privyseal.v1 import types_pb2
 
 from tests.conftest import Daemon
 from tests.softhsm import MODULE, SoftHsm
@@ -50,30 +43,6 @@ def raw_rate(algorithm: str, token: SoftHsm, seconds: float) -> float:
         return sum(pool.starmap(sign_raw, [asked] * cores))
 
 
-async def make_app(to, algorithm: str) -> str:
-    """Make an app whose releases take one signature of the token."""
-    app, p256 = f"in-token-{algorithm.lower().replace('_', '-')}", algorithm == "P256"
-    await app_grpc.AppServiceStub(to).CreateApp(
-        app_pb.CreateAppRequest(
-            app_id=app,
-            statement_algorithm="ALGORITHM_P256" if p256 else "ALGORITHM_ED25519",
-            in_token=p256,
-            request_id=str(uuid.uuid4()),
-        )
-    )
-    if not p256:
-        await key_grpc.KeyServiceStub(to).CreateKey(
-            key_pb.CreateKeyRequest(
-                parent=f"apps/{app}",
-                scheme=types_pb2.SCHEME_CAPAWESOME_V1,
-                algorithm=f"ALGORITHM_{algorithm}",
-                in_token=True,
-                request_id=str(uuid.uuid4()),
-            )
-        )
-    return app
-
-
 async def signing(results: dict, scratch: Path, seconds: float, load) -> None:
     """Add the rows of keys in a token.
 
@@ -81,7 +50,7 @@ async def signing(results: dict, scratch: Path, seconds: float, load) -> None:
         results: Where they go.
         scratch: A folder.
         seconds: For how long each is measured.
-        load: The module with `channel`, `rate` and `batches`.
+        load: The module with `make_app`, `rate` and `batches`.
     """
     token = SoftHsm(scratch / "hsm")
     os.environ |= {"SOFTHSM2_CONF": str(token.conf)}
@@ -93,8 +62,7 @@ async def signing(results: dict, scratch: Path, seconds: float, load) -> None:
         for algorithm in ALGORITHMS:
             raw = raw_rate(algorithm, token, seconds)
             port = daemon.ports[1]
-            async with load.channel(daemon.data, port) as to:
-                app = await make_app(to, algorithm)
+            app = await load.make_app(daemon.data, port, algorithm, in_token=True)
             for callers in (1, 16, 64):
                 per_s, p50, p99 = await load.rate(daemon.data, port, app, callers)
                 row = {"what": f"{algorithm} token", "callers": callers, "per_s": per_s}
