@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, utils
+from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.note import NoteVerifier, format_note
 from privyseal.verify.statement import NativeRange, Statement
@@ -41,8 +42,10 @@ from privyseald.model.rotation import RotationKind
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyPlace, Scheme
 from privyseald.ports import Request
 from privyseald.services.access import Access
+from privyseald.services.certificates import CertifiedKeys
 from privyseald.services.field_status import FieldStatus
 from privyseald.services.keys import Keys
+from privyseald.services.leaves import Leaves
 from privyseald.services.native import NativeBuilds
 from privyseald.services.refusals import Refusals
 from privyseald.services.releases import Artifact, Releases
@@ -54,8 +57,18 @@ from privyseald.services.versions import Versions
 
 APP = "app"
 ORIGIN = "test/log"
+GATEWAY = "https://updates.example"
 DAY = 86_400
 START = 20_000 * DAY
+EXPO = Expo(
+    tuple(
+        ExpoUpdate(
+            *(platform, "1.0.0", f"{platform}.hbc", b"l" * 32),
+            (ExpoAsset("assets/0123abcd", "image/png", ".png", b"a" * 32),),
+        )
+        for platform in ("android", "ios")
+    )
+)
 
 
 class InProcess:
@@ -96,6 +109,17 @@ class InProcess:
             time=at,
         )
         return self._ask(sign_successor=call).signed_successor.signature
+
+    async def issue_certificate(self, subject, issuer, begins, ends):
+        call = pb.IssueCertificate(
+            subject=wire.key_to_wire(subject[0]),
+            subject_public_key=subject[1],
+            issuer=wire.key_to_wire(issuer[0]),
+            issuer_public_key=issuer[1],
+            begins=begins,
+            ends=ends,
+        )
+        return self._ask(issue_certificate=call).issued_certificate.certificate
 
     async def destroy(self, key):
         self._ask(destroy_key=pb.DestroyKey(key=wire.key_to_wire(key)))
@@ -213,16 +237,21 @@ class World:
         self.access = Access(self.store, policies, clock, refusals)
         parts = (self.store, self.access, self.keyholder, clock)
         self.renewal = Renewal(self.store, self.keyholder)
-        self.keys = Keys(*parts)
-        self.versions = Versions(*parts)
+        makes = CertifiedKeys(self.store, self.keyholder, clock)
+        self.keys = Keys(self.store, self.access, makes, clock)
+        self.versions = Versions(self.store, self.access, makes, clock)
         self.rotations = Rotations(*parts, versions=self.versions, renewal=self.renewal)
         self.field = FieldStatus(self.store, self.access, clock)
         self.builds = NativeBuilds(self.store, self.access, clock, self.renewal.cover)
-        self.signing = Signing(*parts, ORIGIN)
+        self.signing = Signing(*parts, origin=ORIGIN, gateway=GATEWAY)
         self.releases = Releases(
             self.store, self.access, clock, self.verifier, cover=self.renewal.cover
         )
         self.sweeper = Sweeper(self.store, self.keyholder, clock)
+        self.alarms: list[str] = []
+        self.leaf_keys = Leaves(
+            *(self.store, self.keyholder, clock), makes=makes, renewal=self.renewal, alarm=self
+        )
         self.counter = CheckInCounter(self.store, clock)
         follower = Follower(self.store, self.verifier, self.kept)
         self.resolver = Resolver(self.store, self.verifier, follower, self.counter)
@@ -343,6 +372,7 @@ class World:
             signed_at=0,
             log_origin="",
             bundle_blake2b=hashlib.blake2b(version.encode()).digest(),
+            expo=EXPO,
         )
         self.run(self.signing.sign(self.olivia, self.request(), wanted))
         if register:
@@ -420,6 +450,11 @@ class World:
 
     def sweep(self) -> None:
         self.run(self.sweeper.sweep())
+        self.run(self.leaf_keys.rotate())
+
+    def certificate_ends(self, key: str, ends: int) -> None:
+        """Take an alarm, as the port has it."""
+        self.alarms.append(key)
 
     def days(self, count: float) -> None:
         self.now += int(count * DAY)

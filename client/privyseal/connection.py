@@ -33,6 +33,7 @@ from privyseal.v1 import (
     rotation_service_pb2_grpc,
     signing_service_pb2_grpc,
 )
+from privyseal.verify.messages import expo_from_message
 from privyseal.verify.statement import content_sha256
 
 TIMEOUT = 30.0
@@ -338,6 +339,7 @@ def content_of(request: Any) -> bytes:
         manifest_sha256=request.manifest_sha256,
         bundle_blake2b=request.bundle_blake2b,
         codepush_sha256=request.codepush_sha256,
+        expo=expo_from_message(request.expo) if request.HasField("expo") else None,
     )
 
 

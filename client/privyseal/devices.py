@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from privyseal.bundling.tree import MANIFEST
 from privyseal.errors import ClientError
+from privyseal.verify import expo as expo_v1
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.receipt import Receipt
 from privyseal.verify.schemes import capgo_session, capgo_text, codepush_text, minisign_text
@@ -82,6 +83,30 @@ def minisign(receipt: Receipt, target: Path) -> None:
     key = load_public_key(signature.public_key)
     with _written(target) as out:
         out.write(minisign_text(signature.signature, receipt.statement, key).encode())
+
+
+def expo(receipt: Receipt, platform: str, key_id: str, target: Path) -> str:
+    """Write the manifest of an Expo update.
+
+    Args:
+        receipt: Of the release.
+        platform: android or ios.
+        key_id: What the app's configuration calls its key.
+        target: The file.
+
+    Returns:
+        The value of the header `expo-signature`.
+
+    Raises:
+        ClientError: If it cannot be written.
+        VerificationError: If the receipt has no expo-v1 signature, or nothing for the platform.
+    """
+    signature = receipt.signature("expo-v1")
+    manifest = expo_v1.manifest(receipt.statement, platform)
+    each = expo_v1.signatures(receipt.statement, signature.signature)[platform]
+    with _written(target) as out:
+        out.write(manifest)
+    return expo_v1.signature_header(each, key_id)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

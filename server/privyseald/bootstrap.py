@@ -54,11 +54,13 @@ from privyseald.services.access import Access
 from privyseald.services.audit import Audit
 from privyseald.services.backups import Backups
 from privyseald.services.ceremonies import Ceremonies
+from privyseald.services.certificates import CertifiedKeys
 from privyseald.services.consent import Consent
 from privyseald.services.credentials import Credentials
 from privyseald.services.field_status import FieldStatus
 from privyseald.services.grants import Grants
 from privyseald.services.keys import Keys
+from privyseald.services.leaves import Leaves
 from privyseald.services.native import NativeBuilds
 from privyseald.services.policies import TeamPolicies
 from privyseald.services.refusals import Refusals
@@ -143,16 +145,24 @@ class Daemon:
             app_rate=settings.app_rate,
         )
         self._renewal = Renewal(store, keyholder)
-        self._keys = Keys(store, access, keyholder, clock)
-        self._versions = Versions(store, access, keyholder, clock)
+        makes = CertifiedKeys(store, keyholder, clock)
+        self._keys = Keys(store, access, makes, clock)
+        self._versions = Versions(store, access, makes, clock)
         self._rotations = Rotations(
             *(store, access, keyholder, clock), versions=self._versions, renewal=self._renewal
         )
         self._field = FieldStatus(store, access, clock)
         self._builds = NativeBuilds(store, access, clock, self._renewal.cover)
         self._sweeper = Sweeper(store, keyholder, clock)
+        self._leaves = Leaves(
+            *(store, keyholder, clock), makes=makes, renewal=self._renewal, alarm=LoudAlarm()
+        )
         self._check_ins = CheckInCounter(store, clock)
-        self._signing = Signing(store, access, keyholder, clock, settings.log_origin)
+        self._signing = Signing(
+            *(store, access, keyholder, clock),
+            origin=settings.log_origin,
+            gateway=settings.device_url,
+        )
         self._releases = Releases(store, access, clock, self.verifier, cover=self._renewal.cover)
         self._audit = Audit(store, access)
         chosen = settings.backup
@@ -279,7 +289,8 @@ class Daemon:
                 await self._do_what_is_due()
 
     async def _do_what_is_due(self) -> None:
-        for due in (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep):
+        duties = (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep)
+        for due in (*duties, self._leaves.rotate):
             await self._attempt(due)
 
     @staticmethod

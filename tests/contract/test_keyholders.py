@@ -10,11 +10,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from privyseal.verify import schemes
 from privyseal.verify.errors import VerificationError
+from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
 from privyseal.verify.importing import ImportTarget, seal
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
 from privyseald.keyholder.keystore import SoftwareKeystore, verify_message, verify_rsa_digest
 from privyseald.keyholder.keystores import HsmSettings
+from privyseald.keyholder.schemes import SIGN
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.schemes import (
@@ -43,8 +45,17 @@ STATEMENT = Statement(
     signed_at=1,
     log_origin="log",
 )
-WHOLE = replace(STATEMENT, bundle_blake2b=b"k" * 64, codepush_sha256=b"c" * 32)
-BUNDLE_SCHEMES = [s for s in Scheme if s is not Scheme.STATEMENT_V1]
+EXPO = Expo(
+    (
+        ExpoUpdate("android", "1.0.0", "index.hbc", b"l" * 32, ()),
+        ExpoUpdate(
+            *("ios", "1.0.0", "ios.hbc", b"i" * 32),
+            (ExpoAsset("assets/a", "image/png", ".png", b"a" * 32),),
+        ),
+    )
+)
+WHOLE = replace(STATEMENT, bundle_blake2b=b"k" * 64, codepush_sha256=b"c" * 32, expo=EXPO)
+BUNDLE_SCHEMES = [s for s in SIGN if s is not Scheme.STATEMENT_V1]
 STATEMENT_ALGORITHMS = [Algorithm.ED25519, Algorithm.P256, Algorithm.RSA_2048]
 
 

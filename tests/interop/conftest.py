@@ -14,6 +14,8 @@ CLIENTS = {
     "@capgo/cli-8.68.1": "f4228db5",
     "appcenter-cli-3.0.4": "8eed0cbe",
     "lodash-4.17.21": "6a087ac9",
+    "@expo/code-signing-certificates-0.0.6": "0460d57d",
+    "node-forge-1.4.3": "0a872d93",
 }
 CACHE = Path(__file__).resolve().parents[2] / "build/npm"
 

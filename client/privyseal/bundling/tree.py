@@ -16,7 +16,7 @@ MAX_FILES = 65_000
 MAX_TOTAL = 4_000_000_000
 _LEFT_OUT = {".DS_Store", "Thumbs.db"}
 _MAPS = (".js.map", ".css.map")
-_REACT_NATIVE = (".bundle", ".jsbundle")
+_REACT_NATIVE = (".bundle", ".jsbundle", ".hbc")
 _FORBIDDEN = set('\\:*?"<>|')
 
 
@@ -46,7 +46,7 @@ def scan(root: Path, *, source_maps: bool = False) -> Tree:
 
     Raises:
         BuildError: If the directory is missing, empty or without index.html (or, for
-            React Native, a *.bundle or *.jsbundle), a link leaves
+            React Native, a *.bundle, *.jsbundle or *.hbc), a link leaves
             it, a name cannot be in a zip, or it is too large.
     """
     if not root.is_dir():

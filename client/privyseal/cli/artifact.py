@@ -10,7 +10,9 @@ import click
 from privyseal.cli.common import PATH, F, Output, command
 from privyseal.cli.verify import verified
 
-commands = click.Group("artifact", help="Make what Capgo, CodePush and minisign devices want.")
+commands = click.Group(
+    "artifact", help="Make what Capgo, CodePush, Expo and minisign devices want."
+)
 
 
 def _inputs(function: F) -> F:
@@ -64,6 +66,28 @@ def codepush(out: Output, bundle: Path, output_path: Path, **given: Path) -> Non
         {"artifact": str(output_path), "packageHash": package_hash},
         f"wrote {output_path}",
         f"package_hash  {package_hash}",
+    )
+
+
+@command(commands, "expo")
+@click.option("--platform", type=click.Choice(["android", "ios"]), required=True)
+@click.option("--key-id", default="main", show_default=True, help="As the app is configured.")
+@_inputs
+def expo(
+    out: Output, bundle: Path, output_path: Path, platform: str, key_id: str, **given: Path
+) -> None:
+    """Write the manifest that Expo devices verify; prints the header that goes with it.
+
+    Example: privyseal artifact expo bundle.zip --platform android --receipt receipt.json
+    --public-key statement.pem --log-key log.vkey --output-path manifest.json
+    """
+    from privyseal import devices
+
+    header = devices.expo(verified(bundle, **given), platform, key_id, output_path)
+    out.done(
+        {"manifest": str(output_path), "expoSignature": header},
+        f"wrote {output_path}",
+        f"expo-signature: {header}",
     )
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privyseal.cli.common import PATH, Output, command, connect, enum_name, time_text, write_new
+from privyseal.cli.common import (
+    PATH,
+    Output,
+    command,
+    connect,
+    embedded_text,
+    enum_name,
+    time_text,
+    write_new,
+)
 from privyseal.errors import ClientError
 
 if TYPE_CHECKING:
@@ -84,7 +93,7 @@ def _perform(out: Output, plan: Plan, lines: list[str], transcript: Path) -> Non
     with connect() as to:
         for planned in plan.keys:
             for version, path, scheme in _make(to, plan, planned):
-                texts[path] = _public_text(scheme, version)
+                texts[path] = embedded_text(scheme, version)
                 versions.append(version)
                 lines += _told(version, path)
         text = "\n".join(lines) + "\n"
@@ -174,13 +183,6 @@ def _number(enum: Any, prefix: str, value: str, field: str) -> Any:
         return enum.Value(enum_name(prefix, value))
     except ValueError:
         raise ClientError(f"{field} {value} in the file is none that there is") from None
-
-
-def _public_text(scheme: str, version: Any) -> str:
-    from privyseal.verify.keys import load_public_key
-    from privyseal.verify.schemes import public_key_text
-
-    return public_key_text(scheme, load_public_key(version.public_key.encode()))
 
 
 def _told(version: Any, path: Path) -> list[str]:

@@ -25,7 +25,10 @@ ROLES = [
     *("admin", "security-officer", "signer", "releaser", "auditor", "approver", "responder"),
 ]
 
-SCHEMES = ["capawesome-v1", "capgo-v2", "codepush-v1", "minisign", "statement-ml-dsa-v1"]
+SCHEMES = [
+    *("capawesome-v1", "capgo-v2", "codepush-v1", "expo-v1", "expo-root-v1", "minisign"),
+    "statement-ml-dsa-v1",
+]
 
 
 class Output:
@@ -147,6 +150,18 @@ def role_name(number: Any) -> str:
 def enum_name(prefix: str, value: str) -> str:
     """Return the name that a value of an enum has in the protocol."""
     return f"{prefix}_{value.upper().replace('-', '_')}"
+
+
+def embedded_text(scheme: str, version: Any) -> str:
+    """Return what devices of a scheme embed of a key version: its public key, or certificate."""
+    from ssl import DER_cert_to_PEM_cert
+
+    from privyseal.verify.keys import load_public_key
+    from privyseal.verify.schemes import public_key_text
+
+    if version.certificate:
+        return DER_cert_to_PEM_cert(version.certificate)
+    return public_key_text(scheme, load_public_key(version.public_key.encode()))
 
 
 def read_text(path: Path, what: str) -> str:

@@ -22,6 +22,20 @@ def configuration(scheme: str, app_id: str, public: str) -> list[str]:
             "",
             "iOS, Info.plist: the same text under CodePushPublicKey.",
         ]
+    elif scheme in {"expo-v1", "expo-root-v1"}:
+        chained = ['      "codeSigningIncludeManifestResponseCertificateChain": true,']
+        return [
+            "",
+            "Put the certificate into the project, and into app.json:",
+            "",
+            '  "updates": {',
+            f'      "url": "https://YOUR-GATEWAY/apps/{app_id}/expo",',
+            '      "codeSigningCertificate": "./THE-CERTIFICATE.pem",',
+            *(chained if scheme == "expo-root-v1" else []),
+            '      "codeSigningMetadata": { "keyid": "main", "alg": "rsa-v1_5-sha256" },',
+            '      "requestHeaders": { "expo-channel-name": "YOUR-CHANNEL" }',
+            "  }",
+        ]
     else:
         return []
     return [

@@ -14,8 +14,10 @@ from privyseal.cli.common import (
     Output,
     command,
     connect,
+    embedded_text,
     enum_name,
     read_text,
+    time_text,
     write_new,
 )
 from privyseal.cli.key_life import commands, state_of, times_of
@@ -49,17 +51,22 @@ def list_keys(out: Output, app_id: str) -> None:
 
 @command(commands, "show")
 @click.argument("name")
-@click.option("--public", type=PATH, default=None, help="Write the public key as devices want it.")
+@click.option(
+    "--public",
+    type=PATH,
+    default=None,
+    help="Write the public key, or certificate, as devices want it.",
+)
 def show(out: Output, name: str, public: Path | None) -> None:
     """Show a key version: its state, its public key, and where its private key is.
 
     Example: privyseal key show apps/042a1261/keys/capawesome-v1/versions/1
     """
+    from ssl import DER_cert_to_PEM_cert
+
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
-    from privyseal.verify.keys import load_public_key
-    from privyseal.verify.schemes import public_key_text
 
     if public is not None and public.exists():
         raise ClientError(f"{public} exists; name another with --public")
@@ -71,7 +78,7 @@ def show(out: Output, name: str, public: Path | None) -> None:
         raise ClientError(f"there is no {name}; name it as `privyseal key list` does")
     if public is not None:
         scheme = types_pb2.Scheme.Name(key.scheme).removeprefix("SCHEME_").lower()
-        text = public_key_text(scheme.replace("_", "-"), load_public_key(found.public_key.encode()))
+        text = embedded_text(scheme.replace("_", "-"), found)
         write_new(public, text.encode())
         out.note(f"wrote {public}")
     protection = dict(found.protection) or {"backend": "software"}
@@ -87,6 +94,15 @@ def show(out: Output, name: str, public: Path | None) -> None:
     lines = [f"{label:<18} {values[label]}" for label in ("name", "state", "publicKeySha256")]
     lines += [f"{label:<18} {text}" for label, text in times_of(found).items()]
     lines += [f"{label:<18} {text}" for label, text in sorted(protection.items())]
+    if found.certificate:
+        anchor = found.certificate_anchor_sha256.hex()
+        values |= {
+            "certificate": DER_cert_to_PEM_cert(found.certificate),
+            "certificateEnds": time_text(found.certificate_end_time),
+            "certificateAnchorSha256": anchor,
+        }
+        lines.append(f"{'certificate':<18} until {values['certificateEnds']}")
+        lines.append(f"{'issued by':<18} {'the root ' + anchor if anchor else 'itself'}")
     out.done(values, *lines, found.public_key.rstrip())
 
 

@@ -15,6 +15,7 @@ from privyseal.cli.common import (
     Output,
     command,
     connect,
+    embedded_text,
     read_text,
     set_time,
     time_text,
@@ -66,8 +67,6 @@ def create_standby(
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
-    from privyseal.verify.keys import load_public_key
-    from privyseal.verify.schemes import public_key_text
 
     if public is not None and public.exists():
         raise ClientError(f"{public} exists; name another with --public")
@@ -76,7 +75,7 @@ def create_standby(
         made = to.call(to.keys.CreateKeyVersion, request).key_version
         found = to.call(to.keys.GetKey, pb.GetKeyRequest(name=f"apps/{app_id}/keys/{key}")).key
     scheme = types_pb2.Scheme.Name(found.scheme).removeprefix("SCHEME_").lower().replace("_", "-")
-    text = public_key_text(scheme, load_public_key(made.public_key.encode()))
+    text = embedded_text(scheme, made)
     if public is not None:
         write_new(public, text.encode())
     out.done(

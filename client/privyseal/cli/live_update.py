@@ -17,6 +17,7 @@ from privyseal.cli.common import (
     Output,
     command,
     connect,
+    embedded_text,
     enum_name,
     time_text,
     write_new,
@@ -31,6 +32,9 @@ COMMIT = (
 )
 TYPE = click.option(
     "--artifact-type", type=click.Choice(["zip", "manifest"]), default="zip", show_default=True
+)
+RUNTIME = click.option(
+    "--runtime-version", default="", help="Of an Expo export; over its expoConfig.json."
 )
 VERSION = click.option("--version", "version", default="", help="The release's version.")
 RANGES = tuple(
@@ -96,8 +100,6 @@ def generate_signing_key(
     from privyseal.cli.configuration import configuration
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
-    from privyseal.verify.keys import load_public_key
-    from privyseal.verify.schemes import public_key_text
 
     if public.exists():
         raise _refuse(f"{public} exists; remove it or name another with --public")
@@ -110,7 +112,7 @@ def generate_signing_key(
         if algorithm:
             request.algorithm = types_pb2.Algorithm.Value(enum_name("ALGORITHM", algorithm))
         key = to.call(to.keys.CreateKey, request).key
-    text = public_key_text(scheme, load_public_key(key.versions[0].public_key.encode()))
+    text = embedded_text(scheme, key.versions[0])
     write_new(public, text.encode())
     out.done(
         {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
@@ -177,7 +179,7 @@ def make_bundle(out: Output, build: Path, target: Path, *, source_maps: bool = F
 
 
 @command(commands, "upload-artifact")
-@options(APP, BUILD, TYPE, VERSION, *COMMIT, *RANGES)
+@options(APP, BUILD, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
 @click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
 @click.option("--public-url", default="", help="What devices put before the object's key.")
 def upload_artifact(out: Output, **values: Any) -> None:

@@ -15,6 +15,7 @@ from privyseal.cli.live_update import (
     BUILD,
     COMMIT,
     RANGES,
+    RUNTIME,
     TYPE,
     VERSION,
     make_bundle,
@@ -29,7 +30,7 @@ commands = click.Group("publish")
 
 
 @command(commands, "publish")
-@options(APP, BUILD, TYPE, VERSION, *COMMIT, *RANGES)
+@options(APP, BUILD, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
 @click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
 @click.option("--public-url", default="", help="What devices put before the object's key.")
 @click.option("--channel", multiple=True, help="Deploy to this channel; repeatable.")
@@ -77,6 +78,7 @@ def publish_build(
     from privyseal.cli.deploy import require_channels
     from privyseal.connection import load_profile
     from privyseal.errors import ClientError
+    from privyseal.expo_export import read_export
     from privyseal.storage import check, upload
     from privyseal.v1 import signing_service_pb2 as pb
     from privyseal.verify.schemes import codepush_package_sha256
@@ -103,6 +105,7 @@ def publish_build(
             source_commit=values["commit_sha"],
             bundle_blake2b=_blake2b(bundle.path),
             codepush_sha256=codepush_package_sha256(bundle.digests),
+            expo=read_export(values["build_dir"], bundle.digests, values["runtime_version"]),
         )
         # The session of a CI job is for what it signs, so that comes first.
         to.identify_for(request)

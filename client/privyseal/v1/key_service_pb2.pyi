@@ -99,6 +99,9 @@ class KeyVersion(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     DESTROY_TIME_FIELD_NUMBER: _builtins.int
     COMPROMISE_TIME_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_END_TIME_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_ANCHOR_SHA256_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """apps/{app}/keys/{key}/versions/{n}"""
     algorithm: _types_pb2.Algorithm.ValueType
@@ -107,6 +110,14 @@ class KeyVersion(_message.Message):
     """SubjectPublicKeyInfo PEM."""
     public_key_sha256: _builtins.bytes
     """SHA-256 of the SubjectPublicKeyInfo DER, 32 bytes."""
+    certificate: _builtins.bytes
+    """X.509, DER, of versions whose devices embed or are sent one (expo-v1,
+    expo-root-v1).
+    """
+    certificate_anchor_sha256: _builtins.bytes
+    """SHA-256 of the public key that issued it and that binaries embed, 32 bytes;
+    empty if it is self-signed.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -129,6 +140,10 @@ class KeyVersion(_message.Message):
     def compromise_time(self) -> _timestamp_pb2.Timestamp:
         """Since when others may know its private key."""
 
+    @_builtins.property
+    def certificate_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When that ends."""
+
     def __init__(
         self,
         *,
@@ -143,10 +158,13 @@ class KeyVersion(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         destroy_time: _timestamp_pb2.Timestamp | None = ...,
         compromise_time: _timestamp_pb2.Timestamp | None = ...,
+        certificate: _builtins.bytes = ...,
+        certificate_end_time: _timestamp_pb2.Timestamp | None = ...,
+        certificate_anchor_sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "compromise_time", b"compromise_time", "create_time", b"create_time", "destroy_time", b"destroy_time", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "certificate_end_time", b"certificate_end_time", "compromise_time", b"compromise_time", "create_time", b"create_time", "destroy_time", b"destroy_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "algorithm", b"algorithm", "compromise_time", b"compromise_time", "create_time", b"create_time", "destroy_time", b"destroy_time", "expire_time", b"expire_time", "name", b"name", "protection", b"protection", "public_key", b"public_key", "public_key_sha256", b"public_key_sha256", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "algorithm", b"algorithm", "certificate", b"certificate", "certificate_anchor_sha256", b"certificate_anchor_sha256", "certificate_end_time", b"certificate_end_time", "compromise_time", b"compromise_time", "create_time", b"create_time", "destroy_time", b"destroy_time", "expire_time", b"expire_time", "name", b"name", "protection", b"protection", "public_key", b"public_key", "public_key_sha256", b"public_key_sha256", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,7 @@ class SignReleaseRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BUNDLE_BLAKE2B_FIELD_NUMBER: _builtins.int
     CODEPUSH_SHA256_FIELD_NUMBER: _builtins.int
+    EXPO_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """apps/{app}"""
     version: _builtins.str
@@ -58,6 +59,10 @@ class SignReleaseRequest(_message.Message):
     def native_ranges(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NativeRange]:
         """At most one per platform."""
 
+    @_builtins.property
+    def expo(self) -> _types_pb2.ExpoContent:
+        """What is signed for Expo; only an app with an expo-v1 key needs it."""
+
     def __init__(
         self,
         *,
@@ -71,10 +76,11 @@ class SignReleaseRequest(_message.Message):
         request_id: _builtins.str = ...,
         bundle_blake2b: _builtins.bytes = ...,
         codepush_sha256: _builtins.bytes = ...,
+        expo: _types_pb2.ExpoContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expo", b"expo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_blake2b", b"bundle_blake2b", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "codepush_sha256", b"codepush_sha256", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "parent", b"parent", "request_id", b"request_id", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_blake2b", b"bundle_blake2b", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "codepush_sha256", b"codepush_sha256", "expo", b"expo", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "parent", b"parent", "request_id", b"request_id", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,27 +25,33 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18privyseal/v1/types.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"]\n\x0bNativeRange\x12(\n\x08platform\x18\x01 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x0b\n\x03min\x18\x02 \x01(\t\x12\x0b\n\x03max\x18\x03 \x01(\t\x12\n\n\x02\x65q\x18\x04 \x01(\t\"\xb0\x01\n\tSignature\x12\x13\n\x0bkey_version\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x03 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12\x0e\n\x06reason\x18\x06 \x01(\t\"Q\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb5\x01\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x17\n\x13SCHEME_STATEMENT_V1\x10\x01\x12\x18\n\x14SCHEME_CAPAWESOME_V1\x10\x02\x12\x13\n\x0fSCHEME_CAPGO_V2\x10\x03\x12\x16\n\x12SCHEME_CODEPUSH_V1\x10\x05\x12\x13\n\x0fSCHEME_MINISIGN\x10\x06\x12\x1e\n\x1aSCHEME_STATEMENT_ML_DSA_V1\x10\x08*\xb2\x01\n\tAlgorithm\x12\x19\n\x15\x41LGORITHM_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41LGORITHM_RSA_2048\x10\x01\x12\x16\n\x12\x41LGORITHM_RSA_3072\x10\x02\x12\x16\n\x12\x41LGORITHM_RSA_4096\x10\x03\x12\x12\n\x0e\x41LGORITHM_P256\x10\x04\x12\x15\n\x11\x41LGORITHM_ED25519\x10\x05\x12\x17\n\x13\x41LGORITHM_ML_DSA_65\x10\x06*\xa9\x02\n\x0fKeyVersionState\x12!\n\x1dKEY_VERSION_STATE_UNSPECIFIED\x10\x00\x12$\n KEY_VERSION_STATE_PRE_ACTIVATION\x10\x01\x12\x1c\n\x18KEY_VERSION_STATE_ACTIVE\x10\x02\x12\x1f\n\x1bKEY_VERSION_STATE_SUSPENDED\x10\x03\x12!\n\x1dKEY_VERSION_STATE_DEACTIVATED\x10\x04\x12!\n\x1dKEY_VERSION_STATE_COMPROMISED\x10\x05\x12\x1f\n\x1bKEY_VERSION_STATE_DESTROYED\x10\x06\x12\'\n#KEY_VERSION_STATE_DESTROY_SCHEDULED\x10\x07*\xa4\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n\nROLE_ADMIN\x10\x01\x12\x19\n\x15ROLE_SECURITY_OFFICER\x10\x02\x12\x0f\n\x0bROLE_SIGNER\x10\x03\x12\x11\n\rROLE_RELEASER\x10\x04\x12\x10\n\x0cROLE_AUDITOR\x10\x05\x12\x11\n\rROLE_APPROVER\x10\x06\x12\x12\n\x0eROLE_RESPONDER\x10\x07*L\n\x08Platform\x12\x18\n\x14PLATFORM_UNSPECIFIED\x10\x00\x12\x14\n\x10PLATFORM_ANDROID\x10\x01\x12\x10\n\x0cPLATFORM_IOS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18privyseal/v1/types.proto\x12\x0cprivyseal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"]\n\x0bNativeRange\x12(\n\x08platform\x18\x01 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x0b\n\x03min\x18\x02 \x01(\t\x12\x0b\n\x03max\x18\x03 \x01(\t\x12\n\n\x02\x65q\x18\x04 \x01(\t\"Y\n\x0b\x45xpoContent\x12)\n\x07updates\x18\x01 \x03(\x0b\x32\x18.privyseal.v1.ExpoUpdate\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\x0c\x12\x0f\n\x07gateway\x18\x03 \x01(\t\"\xa4\x01\n\nExpoUpdate\x12(\n\x08platform\x18\x01 \x01(\x0e\x32\x16.privyseal.v1.Platform\x12\x17\n\x0fruntime_version\x18\x02 \x01(\t\x12\x13\n\x0blaunch_path\x18\x03 \x01(\t\x12\x15\n\rlaunch_sha256\x18\x04 \x01(\x0c\x12\'\n\x06\x61ssets\x18\x05 \x03(\x0b\x32\x17.privyseal.v1.ExpoAsset\"R\n\tExpoAsset\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x11\n\textension\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\xb0\x01\n\tSignature\x12\x13\n\x0bkey_version\x18\x01 \x01(\t\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.privyseal.v1.Scheme\x12*\n\talgorithm\x18\x03 \x01(\x0e\x32\x17.privyseal.v1.Algorithm\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x19\n\x11public_key_sha256\x18\x05 \x01(\x0c\x12\x0e\n\x06reason\x18\x06 \x01(\t\"Q\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xe2\x01\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x17\n\x13SCHEME_STATEMENT_V1\x10\x01\x12\x18\n\x14SCHEME_CAPAWESOME_V1\x10\x02\x12\x13\n\x0fSCHEME_CAPGO_V2\x10\x03\x12\x12\n\x0eSCHEME_EXPO_V1\x10\x04\x12\x16\n\x12SCHEME_CODEPUSH_V1\x10\x05\x12\x13\n\x0fSCHEME_MINISIGN\x10\x06\x12\x1e\n\x1aSCHEME_STATEMENT_ML_DSA_V1\x10\x08\x12\x17\n\x13SCHEME_EXPO_ROOT_V1\x10\t*\xb2\x01\n\tAlgorithm\x12\x19\n\x15\x41LGORITHM_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41LGORITHM_RSA_2048\x10\x01\x12\x16\n\x12\x41LGORITHM_RSA_3072\x10\x02\x12\x16\n\x12\x41LGORITHM_RSA_4096\x10\x03\x12\x12\n\x0e\x41LGORITHM_P256\x10\x04\x12\x15\n\x11\x41LGORITHM_ED25519\x10\x05\x12\x17\n\x13\x41LGORITHM_ML_DSA_65\x10\x06*\xa9\x02\n\x0fKeyVersionState\x12!\n\x1dKEY_VERSION_STATE_UNSPECIFIED\x10\x00\x12$\n KEY_VERSION_STATE_PRE_ACTIVATION\x10\x01\x12\x1c\n\x18KEY_VERSION_STATE_ACTIVE\x10\x02\x12\x1f\n\x1bKEY_VERSION_STATE_SUSPENDED\x10\x03\x12!\n\x1dKEY_VERSION_STATE_DEACTIVATED\x10\x04\x12!\n\x1dKEY_VERSION_STATE_COMPROMISED\x10\x05\x12\x1f\n\x1bKEY_VERSION_STATE_DESTROYED\x10\x06\x12\'\n#KEY_VERSION_STATE_DESTROY_SCHEDULED\x10\x07*\xa4\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n\nROLE_ADMIN\x10\x01\x12\x19\n\x15ROLE_SECURITY_OFFICER\x10\x02\x12\x0f\n\x0bROLE_SIGNER\x10\x03\x12\x11\n\rROLE_RELEASER\x10\x04\x12\x10\n\x0cROLE_AUDITOR\x10\x05\x12\x11\n\rROLE_APPROVER\x10\x06\x12\x12\n\x0eROLE_RESPONDER\x10\x07*L\n\x08Platform\x12\x18\n\x14PLATFORM_UNSPECIFIED\x10\x00\x12\x14\n\x10PLATFORM_ANDROID\x10\x01\x12\x10\n\x0cPLATFORM_IOS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'privyseal.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCHEME']._serialized_start=433
-  _globals['_SCHEME']._serialized_end=614
-  _globals['_ALGORITHM']._serialized_start=617
-  _globals['_ALGORITHM']._serialized_end=795
-  _globals['_KEYVERSIONSTATE']._serialized_start=798
-  _globals['_KEYVERSIONSTATE']._serialized_end=1095
-  _globals['_ROLE']._serialized_start=1098
-  _globals['_ROLE']._serialized_end=1262
-  _globals['_PLATFORM']._serialized_start=1264
-  _globals['_PLATFORM']._serialized_end=1340
+  _globals['_SCHEME']._serialized_start=775
+  _globals['_SCHEME']._serialized_end=1001
+  _globals['_ALGORITHM']._serialized_start=1004
+  _globals['_ALGORITHM']._serialized_end=1182
+  _globals['_KEYVERSIONSTATE']._serialized_start=1185
+  _globals['_KEYVERSIONSTATE']._serialized_end=1482
+  _globals['_ROLE']._serialized_start=1485
+  _globals['_ROLE']._serialized_end=1649
+  _globals['_PLATFORM']._serialized_start=1651
+  _globals['_PLATFORM']._serialized_end=1727
   _globals['_NATIVERANGE']._serialized_start=75
   _globals['_NATIVERANGE']._serialized_end=168
-  _globals['_SIGNATURE']._serialized_start=171
-  _globals['_SIGNATURE']._serialized_end=347
-  _globals['_LOGENTRY']._serialized_start=349
-  _globals['_LOGENTRY']._serialized_end=430
+  _globals['_EXPOCONTENT']._serialized_start=170
+  _globals['_EXPOCONTENT']._serialized_end=259
+  _globals['_EXPOUPDATE']._serialized_start=262
+  _globals['_EXPOUPDATE']._serialized_end=426
+  _globals['_EXPOASSET']._serialized_start=428
+  _globals['_EXPOASSET']._serialized_end=510
+  _globals['_SIGNATURE']._serialized_start=513
+  _globals['_SIGNATURE']._serialized_end=689
+  _globals['_LOGENTRY']._serialized_start=691
+  _globals['_LOGENTRY']._serialized_end=772
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 Values that more than one service of Privyseal speaks of."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -36,6 +38,11 @@ class _SchemeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheme.ValueTy
     padding without DigestInfo over the SHA-256 of the zip, then over the session
     key of 16 bytes; the two signatures one after the other.
     """
+    SCHEME_EXPO_V1: _Scheme.ValueType  # 4
+    """expo-updates, protocol version 1: RSASSA-PKCS1-v1_5 with SHA-256 over the
+    manifest of each platform, which the keyholder builds; the signatures follow
+    each other, ordered by platform. Its versions have certificates.
+    """
     SCHEME_CODEPUSH_V1: _Scheme.ValueType  # 5
     """react-native-code-push: RS256 over a JSON web token that holds the package hash."""
     SCHEME_MINISIGN: _Scheme.ValueType  # 6
@@ -44,6 +51,10 @@ class _SchemeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheme.ValueTy
     """
     SCHEME_STATEMENT_ML_DSA_V1: _Scheme.ValueType  # 8
     """The statement of statement-v1 once more, with ML-DSA (FIPS 204)."""
+    SCHEME_EXPO_ROOT_V1: _Scheme.ValueType  # 9
+    """The root that expo-updates can embed: signs the certificates of the app's
+    expo-v1 versions, and no release.
+    """
 
 class Scheme(_Scheme, metaclass=_SchemeEnumTypeWrapper):
     """What a key's signing input and signature look like; one key serves one scheme."""
@@ -60,6 +71,11 @@ SCHEME_CAPGO_V2: Scheme.ValueType  # 3
 padding without DigestInfo over the SHA-256 of the zip, then over the session
 key of 16 bytes; the two signatures one after the other.
 """
+SCHEME_EXPO_V1: Scheme.ValueType  # 4
+"""expo-updates, protocol version 1: RSASSA-PKCS1-v1_5 with SHA-256 over the
+manifest of each platform, which the keyholder builds; the signatures follow
+each other, ordered by platform. Its versions have certificates.
+"""
 SCHEME_CODEPUSH_V1: Scheme.ValueType  # 5
 """react-native-code-push: RS256 over a JSON web token that holds the package hash."""
 SCHEME_MINISIGN: Scheme.ValueType  # 6
@@ -68,6 +84,10 @@ Ed25519 over that signature and the trusted comment; one after the other.
 """
 SCHEME_STATEMENT_ML_DSA_V1: Scheme.ValueType  # 8
 """The statement of statement-v1 once more, with ML-DSA (FIPS 204)."""
+SCHEME_EXPO_ROOT_V1: Scheme.ValueType  # 9
+"""The root that expo-updates can embed: signs the certificates of the app's
+expo-v1 versions, and no release.
+"""
 Global___Scheme: _TypeAlias = Scheme  # noqa: Y015
 
 class _Algorithm:
@@ -220,6 +240,117 @@ class NativeRange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NativeRange: _TypeAlias = NativeRange  # noqa: Y015
+
+@_typing.final
+class ExpoContent(_message.Message):
+    """What is signed of a release for Expo's devices: the keyholder builds a manifest
+    for each platform of it, whose id and time it chooses itself.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    config: _builtins.bytes
+    """The app's Expo configuration, a JSON object without fractions, for `extra`; or
+    empty.
+    """
+    gateway: _builtins.str
+    """Where devices find the files; the daemon's, whatever a caller says."""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpoUpdate]:
+        """One per platform at most."""
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[Global___ExpoUpdate] | None = ...,
+        config: _builtins.bytes = ...,
+        gateway: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "gateway", b"gateway", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpoContent: _TypeAlias = ExpoContent  # noqa: Y015
+
+@_typing.final
+class ExpoUpdate(_message.Message):
+    """What one platform gets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    LAUNCH_PATH_FIELD_NUMBER: _builtins.int
+    LAUNCH_SHA256_FIELD_NUMBER: _builtins.int
+    ASSETS_FIELD_NUMBER: _builtins.int
+    platform: Global___Platform.ValueType
+    runtime_version: _builtins.str
+    """Only binaries of exactly this runtime version take it; 1 to 100 characters."""
+    launch_path: _builtins.str
+    """The JavaScript bundle's name in the zip."""
+    launch_sha256: _builtins.bytes
+    """SHA-256 of it, 32 bytes."""
+    @_builtins.property
+    def assets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpoAsset]:
+        """At most 5,000; all of an ExpoContent takes at most 256 KiB as JSON."""
+
+    def __init__(
+        self,
+        *,
+        platform: Global___Platform.ValueType = ...,
+        runtime_version: _builtins.str = ...,
+        launch_path: _builtins.str = ...,
+        launch_sha256: _builtins.bytes = ...,
+        assets: _abc.Iterable[Global___ExpoAsset] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "launch_path", b"launch_path", "launch_sha256", b"launch_sha256", "platform", b"platform", "runtime_version", b"runtime_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpoUpdate: _TypeAlias = ExpoUpdate  # noqa: Y015
+
+@_typing.final
+class ExpoAsset(_message.Message):
+    """A file of an update."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its name in the zip, whose last part devices know it by: A-Z a-z 0-9 . _ -,
+    and another for each asset of an update.
+    """
+    content_type: _builtins.str
+    """Such as image/png."""
+    extension: _builtins.str
+    """With its dot, at most 32 characters; or empty."""
+    sha256: _builtins.bytes
+    """SHA-256 of it, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        extension: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "extension", b"extension", "path", b"path", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpoAsset: _TypeAlias = ExpoAsset  # noqa: Y015
 
 @_typing.final
 class Signature(_message.Message):

@@ -27,7 +27,7 @@ from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
 from privyseal.verify.statement import Statement, envelope, open_envelope
 
 MEDIA_TYPE = "application/vnd.privyseal.receipt.v1+json"
-MAX_RECEIPT = 256 * 1024
+MAX_RECEIPT = 1024 * 1024
 SIGNATURE_ACT = "release.sign"
 
 
@@ -122,7 +122,7 @@ def verify_receipt(
     """Verify a receipt against pinned keys.
 
     Args:
-        data: The receipt, at most 256 KiB.
+        data: The receipt, at most 1 MiB.
         log: The log's verifier key.
         statement_key: The app's statement key. If absent, the key in the receipt is used,
             which the log vouches for (rules 4 and 5): enough for who trusts the log.
@@ -134,7 +134,7 @@ def verify_receipt(
         VerificationError: With what is wrong.
     """
     if len(data) > MAX_RECEIPT:
-        raise VerificationError("receipt is larger than 256 KiB")
+        raise VerificationError("receipt is larger than 1 MiB")
     value = parse_object(data, "receipt")
     if value.get("mediaType") != MEDIA_TYPE:
         raise VerificationError("file is not a Privyseal receipt of version 1")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from privyseal.verify import expo
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import (
     PublicKey,
@@ -170,6 +171,13 @@ def _minisign(key: PublicKey, signature: bytes, statement: Statement, _: bytes) 
     verify_signature(key, last, first + minisign_comment(statement))
 
 
+def _expo(key: PublicKey, signature: bytes, statement: Statement, _: bytes) -> None:
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise VerificationError("the key of an Expo update is not RSA")
+    for platform, each in expo.signatures(statement, signature).items():
+        verify_signature(key, each, expo.manifest(statement, platform))
+
+
 _Verify = Callable[[PublicKey, bytes, Statement, bytes], None]
 _VERIFY: dict[str, _Verify] = {
     "statement-v1": _statement,
@@ -178,6 +186,7 @@ _VERIFY: dict[str, _Verify] = {
     "capgo-v2": _capgo,
     "codepush-v1": _codepush,
     "minisign": _minisign,
+    "expo-v1": _expo,
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from privyseal.verify.canonical import Json, canonical, parse_object
 from privyseal.verify.errors import VerificationError
+from privyseal.verify.expo import Expo
 from privyseal.verify.keys import PublicKey, verify_signature
 
 PAYLOAD_TYPE = "application/vnd.privyseal.statement.v1+json"
@@ -52,6 +53,12 @@ class Statement:
     log_origin: str
     bundle_blake2b: bytes = b""
     codepush_sha256: bytes = b""
+    expo: Expo | None = None
+
+    @property
+    def snapshot(self) -> str:
+        """An id that names this content for ever: counter and digest."""
+        return f"{self.counter}-{self.bundle_sha256.hex()[:16]}"
 
     def build(self) -> bytes:
         """Return the in-toto Statement, canonical JSON."""
@@ -65,6 +72,7 @@ class Statement:
             more["blake2b512"] = self.bundle_blake2b.hex()
         if self.codepush_sha256:
             more["codepushPackageSha256"] = self.codepush_sha256.hex()
+        expo: dict[str, Json] = {} if self.expo is None else {"expo": self.expo.to_json()}
         return canonical(
             {
                 "_type": STATEMENT_TYPE,
@@ -82,6 +90,7 @@ class Statement:
                         "%Y-%m-%dT%H:%M:%SZ"
                     ),
                     "log": self.log_origin,
+                    **expo,
                 },
             }
         )
@@ -110,6 +119,7 @@ class Statement:
                 log_origin=predicate["log"],
                 bundle_blake2b=bytes.fromhex(predicate["bundle"].get("blake2b512", "")),
                 codepush_sha256=bytes.fromhex(predicate["bundle"].get("codepushPackageSha256", "")),
+                expo=Expo.from_json(predicate["expo"]) if "expo" in predicate else None,
             )
             rebuilt = statement.build()
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -132,6 +142,7 @@ def content_sha256(
     manifest_sha256: bytes,
     bundle_blake2b: bytes = b"",
     codepush_sha256: bytes = b"",
+    expo: Expo | None = None,
 ) -> bytes:
     """Return the digest by which a CI job names what its session may sign, 32 bytes.
 
@@ -144,17 +155,18 @@ def content_sha256(
         manifest_sha256: Of its manifest, 32 bytes.
         bundle_blake2b: Of the bundle, 64 bytes; empty if it is not to be signed.
         codepush_sha256: CodePush's package hash, 32 bytes; empty if it is not to be signed.
+        expo: What is signed for Expo, if anything is.
     """
-    content = canonical(
-        {
-            "bundleSha256": bundle_sha256.hex(),
-            "bundleLength": bundle_length,
-            "manifestSha256": manifest_sha256.hex(),
-            "bundleBlake2b": bundle_blake2b.hex(),
-            "codepushSha256": codepush_sha256.hex(),
-        }
-    )
-    return hashlib.sha256(content).digest()
+    content: dict[str, Json] = {
+        "bundleSha256": bundle_sha256.hex(),
+        "bundleLength": bundle_length,
+        "manifestSha256": manifest_sha256.hex(),
+        "bundleBlake2b": bundle_blake2b.hex(),
+        "codepushSha256": codepush_sha256.hex(),
+    }
+    if expo is not None:
+        content["expoSha256"] = expo.content_sha256().hex()
+    return hashlib.sha256(canonical(content)).digest()
 
 
 def envelope(payload: bytes, *signed: tuple[str, bytes]) -> dict[str, Json]:

@@ -21,6 +21,15 @@ class LoudAlarm:
         for what in ("requested", "opened"):
             _BREAK_GLASS.labels(what)
 
+    def certificate_ends(self, key: str, ends: int) -> None:
+        """Tell of a certificate that ends soon; see the port."""
+        structlog.get_logger("alarm").critical(
+            "CERTIFICATE ENDS and its key cannot be rotated: finish its rotation, or resume its "
+            "versions and its root",
+            key=key,
+            ends=ends,
+        )
+
     def break_glass(self, what: str, approval: Approval) -> None:
         """Tell of an emergency; see the port."""
         _BREAK_GLASS.labels(what).inc()

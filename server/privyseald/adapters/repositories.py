@@ -201,6 +201,11 @@ class SqlKeys(Part):
         query = select(t).where(t.c.state == KeyVersionState.ACTIVE, t.c.expires_at > 0)
         return [_key_version(row) for row in self.rows(query)]
 
+    def chained(self) -> Sequence[KeyVersionRecord]:
+        t = schema.key_versions
+        query = select(t).where(t.c.state == KeyVersionState.ACTIVE, t.c.anchor_sha256 != b"")
+        return [_key_version(row) for row in self.rows(query)]
+
 
 def _key_version(row: dict[str, Any]) -> KeyVersionRecord:
     row["scheme"] = Scheme(row["scheme"])

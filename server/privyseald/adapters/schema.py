@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData()
@@ -63,6 +64,9 @@ key_versions = Table(
     Column("activated_at", BigInteger, nullable=False, server_default="0"),
     Column("expires_at", BigInteger, nullable=False, server_default="0"),
     Column("compromised_at", BigInteger, nullable=False, server_default="0"),
+    Column("certificate", LargeBinary, nullable=False, server_default=text("''")),
+    Column("certificate_ends", BigInteger, nullable=False, server_default="0"),
+    Column("anchor_sha256", LargeBinary, nullable=False, server_default=text("''")),
     PrimaryKeyConstraint("app", "key", "version"),
     UniqueConstraint("public_key_sha256"),
 )

@@ -1,10 +1,11 @@
-"""The HTTP application: Capawesome and Ionic classic, and artifacts of a local directory."""
+"""The HTTP application: Capawesome, Ionic classic and Expo, and artifacts of a local directory."""
 
 from __future__ import annotations
 
 import json
 import mimetypes
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from privyseald.gateway import capawesome, ionic
+from privyseald.gateway import capawesome, expo, ionic
 from privyseald.gateway.artifacts import Bundles, Cache
 from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.fetch import ArtifactError, Fetcher, Sources
@@ -71,6 +72,10 @@ def create_gateway(
         return await capawesome.latest(resolver, request)
 
     @_guarded
+    async def expo_update(request: Request) -> Response:
+        return await expo.latest(resolver, request, time.time())
+
+    @_guarded
     async def channels(request: Request) -> Response:
         return await capawesome.channels(resolver, request)
 
@@ -105,6 +110,7 @@ def create_gateway(
         Route("/healthz", health),
         Route("/v1/apps/{app}/bundles/latest", latest),
         Route("/v1/apps/{app}/channels", channels),
+        Route("/apps/{app}/expo", expo_update),
         Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
         Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
     ]

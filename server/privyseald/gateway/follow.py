@@ -48,6 +48,19 @@ class Registered:
         return f"apps/{self.app}/releases/{self.counter}"
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """What the log has of a key version's certificate.
+
+    `anchor_sha256` is of the public key that it hangs on, empty if it is self-signed; `ends`
+    in seconds since 1970.
+    """
+
+    sha256: bytes
+    anchor_sha256: bytes
+    ends: int
+
+
 @dataclass
 class Followed:
     """What the leaves so far come to.
@@ -57,11 +70,13 @@ class Followed:
             deployment.
         releases: The releases, by name.
         builds: The native builds of each app, by their names.
+        certificates: Of the key versions that have one, by their names.
     """
 
     channels: dict[str, str] = field(default_factory=dict)
     releases: dict[str, Registered] = field(default_factory=dict)
     builds: dict[str, dict[str, NativeBuild]] = field(default_factory=dict)
+    certificates: dict[str, Certificate] = field(default_factory=dict)
 
     def apply(self, leaf: bytes) -> None:
         """Take one more leaf into account. Raises VerificationError if it is malformed."""
@@ -121,6 +136,14 @@ class Followed:
         builds = self.builds[name.split("/")[1]]
         builds[name] = replace(builds[name], ended_at=act["time"])
 
+    def _certify(self, act: dict[str, Any]) -> None:
+        if "certificateSha256" in act:
+            self.certificates[act["keyVersion"]] = Certificate(
+                bytes.fromhex(act["certificateSha256"]),
+                bytes.fromhex(act["anchorSha256"]),
+                act["certificateEnds"],
+            )
+
     def _narrow(self, act: dict[str, Any]) -> None:
         ranges = tuple(NativeRange(**r) for r in act["ranges"])
         self.releases[act["release"]] = replace(self.releases[act["release"]], ranges=ranges)
@@ -135,6 +158,9 @@ _APPLY: dict[bytes, Callable[[Followed, dict[str, Any]], None]] = {
     b"release.register": Followed._register,  # noqa: SLF001 - as above
     b"release.native-versions": Followed._narrow,  # noqa: SLF001 - as above
     b"release.withdraw": Followed._withdraw,  # noqa: SLF001 - as above
+    b"key.create": Followed._certify,  # noqa: SLF001 - as above
+    b"key.create-version": Followed._certify,  # noqa: SLF001 - as above
+    b"key.import": Followed._certify,  # noqa: SLF001 - as above
     b"native.register": Followed._register_build,  # noqa: SLF001 - as above
     b"native.end": Followed._end_build,  # noqa: SLF001 - as above
 }

@@ -10,10 +10,11 @@ from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import Receipt, SchemeSignature, verify_receipt
 
 from privyseald.gateway.check_ins import CheckInCounter
-from privyseald.gateway.follow import Followed, Follower, Registered
+from privyseald.gateway.follow import Certificate, Followed, Follower, Registered
 from privyseald.model.field import NativeBuild
+from privyseald.model.fields import parts
 from privyseald.model.native import NativeVersion, admits
-from privyseald.ports import Store
+from privyseald.ports import Store, View
 
 _MOST_RECEIPTS = 1024
 
@@ -42,7 +43,7 @@ class Served:
     @property
     def snapshot(self) -> str:
         """An id that names this content for ever: counter and digest."""
-        return f"{self.release.counter}-{self.receipt.statement.bundle_sha256.hex()[:16]}"
+        return self.receipt.statement.snapshot
 
 
 class Resolver:
@@ -95,6 +96,28 @@ class Resolver:
             return None
         served = await self._served(state, name, NativeVersion("", ""))
         return served if served.snapshot == snapshot else None
+
+    async def certificate(self, key_version: str) -> Certificate | None:
+        """Return what the log has of a version's certificate, if it has one."""
+        return (await self._follower.state()).certificates.get(key_version)
+
+    async def certificate_bytes(self, key_version: str, certificate: Certificate) -> bytes:
+        """Return a certificate, DER.
+
+        Raises:
+            VerificationError: If the store has another than the log.
+        """
+        app, key_id, number = parts(key_version, "key_version", "apps", "keys", "versions")
+
+        def query(view: View) -> bytes:
+            key = view.keys.get(app, key_id)
+            version = key.version(int(number)) if key is not None else None
+            return version.certificate if version is not None else b""
+
+        found: bytes = await self._store.read(query)
+        if hashlib.sha256(found).digest() != certificate.sha256:
+            raise VerificationError("the store has another certificate than the log")
+        return found
 
     async def _served(self, state: Followed, name: str, device: NativeVersion) -> Served:
         release = state.releases.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from privyseal.verify import schemes
+from privyseal.verify import expo, schemes
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
 
 from privyseald.keyholder.keystore import KeyUnusableError, Signer
@@ -35,6 +35,14 @@ def _minisign(signer: Signer, statement: Statement, _: bytes) -> bytes:
     return signature + signer.sign(signature + schemes.minisign_comment(statement))
 
 
+def _expo(signer: Signer, statement: Statement, _: bytes) -> bytes:
+    if statement.expo is None or not statement.expo.updates:
+        raise KeyUnusableError("expo-v1 needs an update")
+    return b"".join(
+        signer.sign(expo.manifest(statement, update.platform)) for update in statement.expo.updates
+    )
+
+
 def _statement(signer: Signer, _: Statement, payload: bytes) -> bytes:
     return signer.sign(pae(PAYLOAD_TYPE, payload))
 
@@ -48,4 +56,5 @@ SIGN: dict[Scheme, Sign] = {
     Scheme.CODEPUSH_V1: _codepush,
     Scheme.MINISIGN: _minisign,
     Scheme.STATEMENT_ML_DSA_V1: _statement,
+    Scheme.EXPO_V1: _expo,
 }

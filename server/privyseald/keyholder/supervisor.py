@@ -201,6 +201,26 @@ class KeyholderPool:
         made = await self._call(pb.Request(sign_successor=call), token=old.in_token or new.in_token)
         return made.signed_successor.signature
 
+    async def issue_certificate(
+        self,
+        subject: tuple[WrappedKey, bytes],
+        issuer: tuple[WrappedKey, bytes],
+        begins: int,
+        ends: int,
+    ) -> bytes:
+        """Have a certificate signed; see `Keyholder`."""
+        call = pb.IssueCertificate(
+            subject=wire.key_to_wire(subject[0]),
+            subject_public_key=subject[1],
+            issuer=wire.key_to_wire(issuer[0]),
+            issuer_public_key=issuer[1],
+            begins=begins,
+            ends=ends,
+        )
+        token = subject[0].in_token or issuer[0].in_token
+        made = await self._call(pb.Request(issue_certificate=call), token=token)
+        return made.issued_certificate.certificate
+
     async def destroy(self, key: WrappedKey) -> None:
         """Destroy a key; see `Keyholder`. Every process forgets it."""
         call = pb.DestroyKey(key=wire.key_to_wire(key))

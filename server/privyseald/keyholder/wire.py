@@ -6,13 +6,14 @@ import functools
 import struct
 
 from privyseal.v1 import types_pb2
+from privyseal.verify.messages import expo_from_message, expo_to_message
 from privyseal.verify.statement import NativeRange, Statement
 
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
 
 HEADER = struct.Struct(">I")
-MAX_FRAME = 256 * 1024
+MAX_FRAME = 1024 * 1024
 
 SCHEMES = {
     Scheme.STATEMENT_V1: types_pb2.SCHEME_STATEMENT_V1,
@@ -20,6 +21,8 @@ SCHEMES = {
     Scheme.CAPGO_V2: types_pb2.SCHEME_CAPGO_V2,
     Scheme.CODEPUSH_V1: types_pb2.SCHEME_CODEPUSH_V1,
     Scheme.MINISIGN: types_pb2.SCHEME_MINISIGN,
+    Scheme.EXPO_V1: types_pb2.SCHEME_EXPO_V1,
+    Scheme.EXPO_ROOT_V1: types_pb2.SCHEME_EXPO_ROOT_V1,
     Scheme.STATEMENT_ML_DSA_V1: types_pb2.SCHEME_STATEMENT_ML_DSA_V1,
 }
 ALGORITHMS = {
@@ -112,6 +115,7 @@ def content_to_wire(statement: Statement) -> pb.ReleaseContent:
         log_origin=statement.log_origin,
         bundle_blake2b=statement.bundle_blake2b,
         codepush_sha256=statement.codepush_sha256,
+        expo=None if statement.expo is None else expo_to_message(statement.expo),
     )
 
 
@@ -132,4 +136,5 @@ def content_from_wire(message: pb.ReleaseContent) -> Statement:
         log_origin=message.log_origin,
         bundle_blake2b=message.bundle_blake2b,
         codepush_sha256=message.codepush_sha256,
+        expo=expo_from_message(message.expo) if message.HasField("expo") else None,
     )

@@ -26,7 +26,7 @@ from privyseal.verify.note import Checkpoint
 from privyseal.verify.statement import PAYLOAD_TYPE, pae
 from privyseal.verify.successor import Successor, signing_input
 
-from privyseald.keyholder import schemes, wire
+from privyseald.keyholder import certificates, schemes, wire
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.kek import read_secrets
 from privyseald.keyholder.keystore import KeyUnusableError, Signer, SoftwareKeystore
@@ -71,6 +71,7 @@ class Worker:
             "sign_backup": self._backup,
             "sign_successor": self._successor,
             "destroy_key": self._destroy,
+            "issue_certificate": self._certificate,
         }
 
     def answer(self, request: pb.Request) -> pb.Response:
@@ -182,6 +183,20 @@ class Worker:
         self._keystore.destroy(key)
         return pb.Response(destroyed_key=pb.DestroyedKey())
 
+    def _certificate(self, request: pb.Request) -> pb.Response:
+        call = request.issue_certificate
+        subject, issuer = wire.key_from_wire(call.subject), wire.key_from_wire(call.issuer)
+        # It opens only if nothing of its identity was changed.
+        self._keystore.open(subject)
+        certificate = certificates.issue(
+            certificates.Party(subject.identity, call.subject_public_key),
+            certificates.Party(issuer.identity, call.issuer_public_key),
+            self._keystore.open(issuer),
+            call.begins,
+            call.ends,
+        )
+        return pb.Response(issued_certificate=pb.IssuedCertificate(certificate=certificate))
+
     def _log_signer(self, message: pb.WrappedKey, origin: str) -> Signer:
         key = wire.key_from_wire(message)
         self._require(key.identity, Scheme.STATEMENT_V1, LOG_APP)
@@ -200,6 +215,12 @@ class Worker:
             raise RefusedError("the BLAKE2b digest is not 64 bytes")
         if len(statement.codepush_sha256) not in {0, 32}:
             raise RefusedError("the package hash is not 32 bytes")
+        if statement.expo is not None and any(
+            len(sha256) != 32
+            for update in statement.expo.updates
+            for sha256 in (update.launch_sha256, *(a.sha256 for a in update.assets))
+        ):
+            raise RefusedError("an Expo asset's digest is not 32 bytes")
         if not 1 <= statement.bundle_length <= MAX_BUNDLE or statement.counter < 1:
             raise RefusedError("bundle length or counter is out of bounds")
         statement_key = wire.key_from_wire(call.statement_key)

@@ -43,6 +43,8 @@ def signers(
     """
     chosen: list[Signer] = []
     for key in keys:
+        if key.scheme is Scheme.EXPO_ROOT_V1:
+            continue
         for number, reason in needed_versions(key, builds, ranges).items():
             version = key.version(number)
             if version is None or version.state is not KeyVersionState.ACTIVE:

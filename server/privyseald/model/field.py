@@ -22,6 +22,7 @@ PLUGINS: dict[str, Scheme | None] = {
     "capgo": Scheme.CAPGO_V2,
     "codepush": Scheme.CODEPUSH_V1,
     "minisign": Scheme.MINISIGN,
+    "expo": Scheme.EXPO_V1,
     "statement": Scheme.STATEMENT_V1,
     # It verifies nothing.
     "ionic": None,
@@ -127,7 +128,7 @@ def check(build: NativeBuild) -> NativeBuild:
 
 def trusted(build: NativeBuild, key: KeyRecord) -> list[KeyVersionRecord]:
     """Return the versions of a key that a build trusts, newest first."""
-    found = [v for v in key.versions if v.public_key_sha256 in build.trusts]
+    found = [v for v in key.versions if v.trusted_with(build.trusts)]
     return sorted(found, key=lambda v: v.version, reverse=True)
 
 
@@ -257,7 +258,7 @@ class FieldTrust:
             b
             for b in self.live(key.scheme)
             if version is not None
-            and version.public_key_sha256 in b.trusts
+            and version.trusted_with(b.trusts)
             and not any(v.state in HOPES for v in trusted(b, key) if v.version != number)
         ]
 
@@ -272,6 +273,7 @@ class FieldTrust:
         """Return how each native version stands with a key, newest builds first."""
         recent = [c for c in self.counts if c.day >= since_day]
         total = sum(c.count for c in recent) or 1
+        known = {d for v in key.versions for d in (v.public_key_sha256, v.anchor_sha256)}
         found = []
         for build in sorted(self.builds, key=lambda b: (b.platform, b.order), reverse=True):
             if build.scheme is not key.scheme:
@@ -288,7 +290,7 @@ class FieldTrust:
                     check_ins=sum(c.count for c in mine),
                     share=sum(c.count for c in mine) / total,
                     last_day=max((c.day for c in self.counts if c.build == build.id), default=0),
-                    unknown=len(build.trusts) - len(embedded),
+                    unknown=len(set(build.trusts) - known),
                 )
             )
         return found + _strangers(recent, total)

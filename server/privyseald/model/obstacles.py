@@ -71,7 +71,7 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
     if rotation.state is RotationState.PREPARED:
         return _before_distributing(rotation, new, key.scheme, live)
     if rotation.state is RotationState.DISTRIBUTING:
-        behind = [b for b in newest_of_platforms(live) if new.public_key_sha256 not in b.trusts]
+        behind = [b for b in newest_of_platforms(live) if not new.trusted_with(b.trusts)]
         return _if_any(
             behind,
             "NEWEST_BUILD_BEHIND",
@@ -108,7 +108,7 @@ _UNFIT = frozenset(
 def _before_distributing(
     rotation: Rotation, new: KeyVersionRecord, scheme: Scheme, live: Sequence[NativeBuild]
 ) -> tuple[Obstacle, ...]:
-    if any(new.public_key_sha256 in b.trusts for b in live):
+    if any(new.trusted_with(b.trusts) for b in live):
         return ()
     if not live and scheme in _FOR_PEOPLE:
         return ()
@@ -125,9 +125,7 @@ def _before_retired(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
     if rotation.kind is RotationKind.EMERGENCY:
         old = now.key.version(rotation.old)
         waiting = [
-            b
-            for b in now.trust.stranded(now.key)
-            if old is not None and old.public_key_sha256 in b.trusts
+            b for b in now.trust.stranded(now.key) if old is not None and old.trusted_with(b.trusts)
         ]
         return _if_any(
             waiting,
@@ -164,7 +162,7 @@ def _still_asking(number: int, now: Situation) -> tuple[Obstacle, ...]:
         and not b.live
         and b.id in asked
         and old is not None
-        and old.public_key_sha256 in b.trusts
+        and old.trusted_with(b.trusts)
         and serving(b, now.key, [number]) is None
     ]
     found = _if_any(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -48,6 +48,9 @@ class KeyVersionRecord:
     activated_at: int = 0
     expires_at: int = 0
     compromised_at: int = 0
+    certificate: bytes = b""
+    certificate_ends: int = 0
+    anchor_sha256: bytes = b""
 
     @classmethod
     def of(cls, made: GeneratedKey, state: KeyVersionState, now: int) -> KeyVersionRecord:
@@ -66,6 +69,13 @@ class KeyVersionRecord:
             created_at=now,
             protection=made.protection,
         )
+        if (certified := made.certified) is not None:
+            record = replace(
+                record,
+                certificate=certified.certificate,
+                certificate_ends=certified.ends,
+                anchor_sha256=certified.anchor_sha256,
+            )
         return record.living(born(state, now))
 
     @cached_property
@@ -89,6 +99,15 @@ class KeyVersionRecord:
     def name(self) -> str:
         """apps/{app}/keys/{key}/versions/{n}."""
         return f"apps/{self.app}/keys/{self.key}/versions/{self.version}"
+
+    def trusted_with(self, trusts: Container[bytes]) -> bool:
+        """Say whether a binary with certain public keys (their digests) takes its signatures.
+
+        It has the version's own, or the one that its certificate hangs on.
+        """
+        return self.public_key_sha256 in trusts or (
+            bool(self.anchor_sha256) and self.anchor_sha256 in trusts
+        )
 
     @cached_property
     def wrapped(self) -> WrappedKey:

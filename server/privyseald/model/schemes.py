@@ -18,6 +18,9 @@ class Scheme(StrEnum):
     CODEPUSH_V1 = "codepush-v1"
     MINISIGN = "minisign"
     STATEMENT_ML_DSA_V1 = "statement-ml-dsa-v1"
+    EXPO_V1 = "expo-v1"
+    # Signs the certificates of expo-v1 versions, and no release.
+    EXPO_ROOT_V1 = "expo-root-v1"
 
 
 class Algorithm(StrEnum):
@@ -59,6 +62,8 @@ ALGORITHMS: dict[Scheme, tuple[Algorithm, ...]] = {
     Scheme.CODEPUSH_V1: _RSA,
     Scheme.MINISIGN: (Algorithm.ED25519,),
     Scheme.STATEMENT_ML_DSA_V1: (Algorithm.ML_DSA_65,),
+    Scheme.EXPO_V1: _RSA,
+    Scheme.EXPO_ROOT_V1: _RSA,
 }
 
 
@@ -106,15 +111,33 @@ class KeyPlace:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """A certificate for a key version.
+
+    Attributes:
+        certificate: X.509, DER.
+        ends: When it ends, seconds since 1970.
+        anchor_sha256: SHA-256 of the public key (SubjectPublicKeyInfo DER) that it hangs on,
+            and that binaries embed; empty if it is self-signed.
+    """
+
+    certificate: bytes
+    ends: int
+    anchor_sha256: bytes = b""
+
+
+@dataclass(frozen=True)
 class GeneratedKey:
     """A new key pair: wrapped private key and SubjectPublicKeyInfo DER.
 
-    `protection` says, for people, where the private key is and what its token says of it.
+    `protection` says, for people, where the private key is and what its token says of it;
+    `certified` is there for schemes whose devices want a certificate.
     """
 
     wrapped: WrappedKey
     public_key: bytes
     protection: Mapping[str, str] = field(default_factory=dict)
+    certified: Certified | None = None
 
 
 def choose_algorithm(scheme: Scheme, wanted: Algorithm | None) -> Algorithm:

@@ -14,8 +14,8 @@ from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, Wrappe
 from privyseald.model.workload import Issuer, Workload
 
 
-class Keyholder(Protocol):
-    """Has the private keys. Each signature was verified before it is returned."""
+class KeyMaker(Protocol):
+    """Makes key pairs, and takes those that exist."""
 
     async def generate(self, identity: KeyIdentity, place: KeyPlace = KeyPlace()) -> GeneratedKey:  # noqa: B008 - frozen
         """Make or take a key pair. Raises Unavailable, FailedPrecondition."""
@@ -36,6 +36,10 @@ class Keyholder(Protocol):
             Unavailable: If the keyholder cannot answer now.
         """
         ...
+
+
+class Keyholder(KeyMaker, Protocol):
+    """Has the private keys. Each signature was verified before it is returned."""
 
     async def sign_release(
         self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
@@ -59,6 +63,27 @@ class Keyholder(Protocol):
         """
         ...
 
+    async def issue_certificate(
+        self,
+        subject: tuple[WrappedKey, bytes],
+        issuer: tuple[WrappedKey, bytes],
+        begins: int,
+        ends: int,
+    ) -> bytes:
+        """Have an X.509 certificate signed, DER; see `privyseald.keyholder.certificates`.
+
+        Args:
+            subject: Whose it is, and its public key (SubjectPublicKeyInfo DER).
+            issuer: The app's root and its public key; or the subject once more.
+            begins: Seconds since 1970, UTC.
+            ends: As `begins`.
+
+        Raises:
+            FailedPrecondition: If the two do not go together, or a key cannot be used.
+            Unavailable: If the keyholder cannot answer now.
+        """
+        ...
+
     async def destroy(self, key: WrappedKey) -> None:
         """Destroy a private key where it is, if it is in a token, and forget it everywhere.
 
@@ -72,6 +97,15 @@ class Alarm(Protocol):
 
     def break_glass(self, what: str, approval: Approval) -> None:
         """Tell of an emergency: it was requested or opened."""
+        ...
+
+    def certificate_ends(self, key: str, ends: int) -> None:
+        """Tell of a key whose certificate ends soon, and that cannot be rotated now.
+
+        Args:
+            key: Its name.
+            ends: Seconds since 1970, UTC.
+        """
         ...
 
 

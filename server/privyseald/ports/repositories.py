@@ -87,6 +87,10 @@ class Keys(Protocol):
         """Return the active versions whose cryptoperiod has an end, of all apps."""
         ...
 
+    def chained(self) -> Sequence[KeyVersionRecord]:
+        """Return the active versions whose certificates a root issued, of all apps."""
+        ...
+
 
 class Tokens(Protocol):
     """Credentials that callers hold, and those that do not count any more."""

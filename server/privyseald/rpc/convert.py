@@ -134,6 +134,9 @@ def key_version(record: KeyVersionRecord) -> key_pb.KeyVersion:
         expire_time=_maybe(record.expires_at),
         destroy_time=_maybe(record.destroy_at),
         compromise_time=_maybe(record.compromised_at),
+        certificate=record.certificate,
+        certificate_end_time=_maybe(record.certificate_ends),
+        certificate_anchor_sha256=record.anchor_sha256,
     )
 
 

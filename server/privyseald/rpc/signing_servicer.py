@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from privyseal.v1 import signing_service_pb2 as signing_pb
 from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
 from privyseal.v1 import types_pb2
+from privyseal.verify.expo import Expo
+from privyseal.verify.messages import expo_from_message
 from privyseal.verify.statement import Statement
 
 from privyseald.model import fields
@@ -89,8 +91,16 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
             log_origin="",
             bundle_blake2b=request.bundle_blake2b,
             codepush_sha256=request.codepush_sha256,
+            expo=_expo(request.expo) if request.HasField("expo") else None,
         )
         return await self._signing.sign(caller, idempotent(caller, request, _signed), wanted)
+
+
+def _expo(message: types_pb2.ExpoContent) -> Expo:
+    try:
+        return expo_from_message(message)
+    except KeyError:
+        raise InvalidArgument("expo", "must name a platform") from None
 
 
 def _signed(signed: SignedRelease) -> signing_pb.SignReleaseResponse:

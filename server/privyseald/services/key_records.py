@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,9 +73,21 @@ def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -
             "algorithm": record.algorithm,
             "publicKeySha256": record.public_key_sha256.hex(),
             "protection": protection,
+            **certificate_told(record),
         }
     )
     return record
+
+
+def certificate_told(version: KeyVersionRecord) -> dict[str, Json]:
+    """Return what a leaf tells of a version's certificate; nothing if it has none."""
+    if not version.certificate:
+        return {}
+    return {
+        "certificateSha256": hashlib.sha256(version.certificate).hexdigest(),
+        "certificateEnds": version.certificate_ends,
+        "anchorSha256": version.anchor_sha256.hex(),
+    }
 
 
 def require_key(view: View, app: str, key_id: str) -> KeyRecord:

@@ -22,18 +22,19 @@ from privyseald.model.schemes import (
     Scheme,
     choose_algorithm,
 )
-from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.ports import Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit, query_of
+from privyseald.services.key_records import certificate_told
 from privyseald.services.replay import replayed
 
 
 class Keys:
     """Creates apps and keys, and changes the state of key versions."""
 
-    def __init__(self, store: Store, access: Access, keyholder: Keyholder, clock: Clock) -> None:
+    def __init__(self, store: Store, access: Access, makes: KeyMaker, clock: Clock) -> None:
         self._store = store
         self._access = access
-        self._keyholder = keyholder
+        self._makes = makes
         self._clock = clock
 
     @replayed
@@ -158,7 +159,7 @@ class Keys:
             f"apps/{app}/keys/{identity.key} {what}",
             lambda view: _require_new(view, app, identity.key, identity.scheme),
         )
-        made = await self._keyholder.import_key(identity, sealed, token=token)
+        made = await self._makes.import_key(identity, sealed, token=token)
         record = _first_version(made, identity, self._clock())
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
@@ -210,7 +211,7 @@ class Keys:
         return permit
 
     async def _generate(self, identity: KeyIdentity, place: KeyPlace, now: int) -> KeyRecord:
-        made = await self._keyholder.generate(identity, place)
+        made = await self._makes.generate(identity, place)
         digest = made.wrapped.identity.public_key_sha256
         return _first_version(made, replace(identity, public_key_sha256=digest), now)
 
@@ -265,5 +266,6 @@ def _add_key(tx: Transaction, caller: Caller, key: KeyRecord, *, act: str = "key
                 "algorithm": version.algorithm,
                 "publicKeySha256": version.public_key_sha256.hex(),
                 "protection": protection,
+                **certificate_told(version),
             }
         )

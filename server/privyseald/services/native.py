@@ -14,6 +14,7 @@ from privyseald.model.lifecycle import DAY
 from privyseald.model.obstacles import WINDOW_DAYS
 from privyseald.model.policy import Action, Caller
 from privyseald.model.rotation import RotationState
+from privyseald.model.schemes import Scheme
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.keys import require_app
@@ -231,8 +232,11 @@ def _require_known(tx: Transaction, build: NativeBuild, *, allow_unknown: bool) 
     """Refuse keys that are not of the app and the plugin's scheme."""
     if build.scheme is None:
         return
-    key = field.by_scheme(tx.keys.list(build.app)).get(build.scheme)
-    known = {v.public_key_sha256 for v in key.versions} if key else set()
+    keys = field.by_scheme(tx.keys.list(build.app))
+    key = keys.get(build.scheme)
+    roots = keys.get(Scheme.EXPO_ROOT_V1) if build.scheme is Scheme.EXPO_V1 else None
+    versions = (*(key.versions if key else ()), *(roots.versions if roots else ()))
+    known = {v.public_key_sha256 for v in versions}
     unknown = [t.hex()[:16] for t in build.trusts if t not in known]
     if unknown and not allow_unknown:
         raise FailedPrecondition(
@@ -249,7 +253,7 @@ def _require_up_to_date(tx: Transaction, build: NativeBuild) -> None:
         if key is None or rotation.state not in _AFTER_OVERLAP or key.scheme is not build.scheme:
             continue
         fit = [v for v in key.versions if v.version >= rotation.new]
-        if not any(v.public_key_sha256 in build.trusts for v in fit):
+        if not any(v.trusted_with(build.trusts) for v in fit):
             name = f"{key.name}/versions/{rotation.new}"
             raise FailedPrecondition(
                 f"{rotation.name} is {rotation.state}: new builds must trust {name}; compile its "

@@ -142,6 +142,7 @@ def _missing(view: View, app: str) -> Iterable[_Missing]:
         wanted = tuple(
             version
             for key in keys
+            if key.scheme is not Scheme.EXPO_ROOT_V1
             for number in needed_versions(key, builds, ranges)
             if (version := key.version(number)) is not None
             and version.state is KeyVersionState.ACTIVE
@@ -159,4 +160,6 @@ def _can_sign(scheme: Scheme, statement: Statement) -> bool:
         return bool(statement.bundle_blake2b)
     if scheme is Scheme.CODEPUSH_V1:
         return bool(statement.codepush_sha256)
+    if scheme is Scheme.EXPO_V1:
+        return statement.expo is not None
     return True

@@ -11,7 +11,7 @@ from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_par
 from privyseal.verify.statement import NativeRange, Statement, content_sha256
 
 from privyseald import ports
-from privyseald.model import fields
+from privyseald.model import expo_content, fields
 from privyseald.model.audience import Signer, signers
 from privyseald.model.errors import (
     AlreadyExists,
@@ -75,13 +75,21 @@ class Signing:
     """Signs releases."""
 
     def __init__(
-        self, store: Store, access: Access, keyholder: Keyholder, clock: Clock, origin: str
+        self,
+        store: Store,
+        access: Access,
+        keyholder: Keyholder,
+        clock: Clock,
+        *,
+        origin: str,
+        gateway: str,
     ) -> None:
         self._store = store
         self._access = access
         self._keyholder = keyholder
         self._clock = clock
         self._origin = origin
+        self._gateway = gateway
         self._counters: dict[str, int] = {}
         self._keys: dict[str, _AppKeys] = {}
 
@@ -93,7 +101,7 @@ class Signing:
             request: What makes it idempotent.
             wanted: The content; its counter, time and log are filled in here.
         """
-        _check(wanted)
+        wanted = _checked(wanted)
         app = wanted.app
         permit = await self._access.authorise(
             caller, Action.RELEASE_SIGN, app, digest=_content(wanted)
@@ -122,6 +130,8 @@ class Signing:
         statement = replace(
             _needed(wanted, keys), counter=counter, signed_at=now, log_origin=self._origin
         )
+        if statement.expo is not None:
+            statement = replace(statement, expo=replace(statement.expo, gateway=self._gateway))
         payload, raw = await self._keyholder.sign_release(
             statement, keys[0].wrapped, [key.wrapped for key in keys[1:]]
         )
@@ -214,6 +224,7 @@ def _content(wanted: Statement) -> bytes:
         manifest_sha256=wanted.manifest_sha256,
         bundle_blake2b=wanted.bundle_blake2b,
         codepush_sha256=wanted.codepush_sha256,
+        expo=wanted.expo,
     )
 
 
@@ -243,7 +254,8 @@ def _same(existing: SignedRecord, content: bytes) -> SignedRelease:
     return SignedRelease(existing.receipt, existing.counter, statement, signatures)
 
 
-def _check(wanted: Statement) -> None:
+def _checked(wanted: Statement) -> Statement:
+    """Return what is asked for, in its one form. Raises InvalidArgument."""
     fields.app_id(wanted.app, "parent")
     fields.version(wanted.version)
     fields.digest(wanted.bundle_sha256, "bundle_sha256")
@@ -255,6 +267,9 @@ def _check(wanted: Statement) -> None:
         raise InvalidArgument("bundle_blake2b", "must be a BLAKE2b-512 digest of 64 bytes")
     if wanted.codepush_sha256:
         fields.digest(wanted.codepush_sha256, "codepush_sha256")
+    if wanted.expo is None:
+        return wanted
+    return replace(wanted, expo=expo_content.check(wanted.expo))
 
 
 def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
@@ -263,6 +278,7 @@ def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
     for scheme, name, value in (
         (Scheme.MINISIGN, "bundle_blake2b", wanted.bundle_blake2b),
         (Scheme.CODEPUSH_V1, "codepush_sha256", wanted.codepush_sha256),
+        (Scheme.EXPO_V1, "expo", wanted.expo),
     ):
         if scheme in schemes and not value:
             raise InvalidArgument(name, f"is needed, since the app has a key for {scheme}")
@@ -270,4 +286,5 @@ def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
         wanted,
         bundle_blake2b=wanted.bundle_blake2b if Scheme.MINISIGN in schemes else b"",
         codepush_sha256=wanted.codepush_sha256 if Scheme.CODEPUSH_V1 in schemes else b"",
+        expo=wanted.expo if Scheme.EXPO_V1 in schemes else None,
     )

@@ -22,7 +22,7 @@ from privyseald.model.schemes import (
     KeyVersionState,
     choose_algorithm,
 )
-from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.ports import Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit
 from privyseald.services.field_status import situation
 from privyseald.services.key_records import (
@@ -47,10 +47,10 @@ _GUARDED = frozenset(
 class Versions:
     """Changes the lives of key versions."""
 
-    def __init__(self, store: Store, access: Access, keyholder: Keyholder, clock: Clock) -> None:
+    def __init__(self, store: Store, access: Access, makes: KeyMaker, clock: Clock) -> None:
         self._store = store
         self._access = access
-        self._keyholder = keyholder
+        self._makes = makes
         self._clock = clock
 
     @replayed
@@ -91,7 +91,7 @@ class Versions:
             kind = choose_algorithm(key.scheme, algorithm or usual)
             return KeyIdentity(app, key_id, number, key.scheme, kind)
 
-        return await self._keyholder.generate(await self._store.read(query), place)
+        return await self._makes.generate(await self._store.read(query), place)
 
     async def suspend(
         self, caller: Caller, request: Request, name: VersionName, *, reason: str

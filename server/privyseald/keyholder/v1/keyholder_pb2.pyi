@@ -102,6 +102,7 @@ class ReleaseContent(_message.Message):
     LOG_ORIGIN_FIELD_NUMBER: _builtins.int
     BUNDLE_BLAKE2B_FIELD_NUMBER: _builtins.int
     CODEPUSH_SHA256_FIELD_NUMBER: _builtins.int
+    EXPO_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     version: _builtins.str
     counter: _builtins.int
@@ -118,6 +119,8 @@ class ReleaseContent(_message.Message):
     """32 bytes, or empty."""
     @_builtins.property
     def native_ranges(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NativeRange]: ...
+    @_builtins.property
+    def expo(self) -> _types_pb2.ExpoContent: ...
     def __init__(
         self,
         *,
@@ -133,10 +136,11 @@ class ReleaseContent(_message.Message):
         log_origin: _builtins.str = ...,
         bundle_blake2b: _builtins.bytes = ...,
         codepush_sha256: _builtins.bytes = ...,
+        expo: _types_pb2.ExpoContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expo", b"expo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "bundle_blake2b", b"bundle_blake2b", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "codepush_sha256", b"codepush_sha256", "counter", b"counter", "log_origin", b"log_origin", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "signed_at", b"signed_at", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "bundle_blake2b", b"bundle_blake2b", "bundle_length", b"bundle_length", "bundle_sha256", b"bundle_sha256", "codepush_sha256", b"codepush_sha256", "counter", b"counter", "expo", b"expo", "log_origin", b"log_origin", "manifest_sha256", b"manifest_sha256", "native_ranges", b"native_ranges", "signed_at", b"signed_at", "source_commit", b"source_commit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,6 +351,51 @@ class SignSuccessor(_message.Message):
 Global___SignSuccessor: _TypeAlias = SignSuccessor  # noqa: Y015
 
 @_typing.final
+class IssueCertificate(_message.Message):
+    """Has a certificate signed for a key version, which is opened to prove that the
+    public key is its own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECT_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    ISSUER_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    subject_public_key: _builtins.bytes
+    """SubjectPublicKeyInfo DER, of the digest in the subject's identity."""
+    issuer_public_key: _builtins.bytes
+    """As the subject's."""
+    begins: _builtins.int
+    """Seconds since 1970, UTC."""
+    ends: _builtins.int
+    @_builtins.property
+    def subject(self) -> Global___WrappedKey: ...
+    @_builtins.property
+    def issuer(self) -> Global___WrappedKey:
+        """The app's root, or the subject itself."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___WrappedKey | None = ...,
+        subject_public_key: _builtins.bytes = ...,
+        issuer: Global___WrappedKey | None = ...,
+        issuer_public_key: _builtins.bytes = ...,
+        begins: _builtins.int = ...,
+        ends: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins", b"begins", "ends", b"ends", "issuer", b"issuer", "issuer_public_key", b"issuer_public_key", "subject", b"subject", "subject_public_key", b"subject_public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueCertificate: _TypeAlias = IssueCertificate  # noqa: Y015
+
+@_typing.final
 class DestroyKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -379,6 +428,7 @@ class Request(_message.Message):
     SIGN_BACKUP_FIELD_NUMBER: _builtins.int
     SIGN_SUCCESSOR_FIELD_NUMBER: _builtins.int
     DESTROY_KEY_FIELD_NUMBER: _builtins.int
+    ISSUE_CERTIFICATE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generate_key(self) -> Global___GenerateKey: ...
@@ -396,6 +446,8 @@ class Request(_message.Message):
     def sign_successor(self) -> Global___SignSuccessor: ...
     @_builtins.property
     def destroy_key(self) -> Global___DestroyKey: ...
+    @_builtins.property
+    def issue_certificate(self) -> Global___IssueCertificate: ...
     def __init__(
         self,
         *,
@@ -408,12 +460,13 @@ class Request(_message.Message):
         sign_backup: Global___SignBackup | None = ...,
         sign_successor: Global___SignSuccessor | None = ...,
         destroy_key: Global___DestroyKey | None = ...,
+        issue_certificate: Global___IssueCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "issue_certificate"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -535,6 +588,27 @@ class SignedSuccessor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignedSuccessor: _TypeAlias = SignedSuccessor  # noqa: Y015
+
+@_typing.final
+class IssuedCertificate(_message.Message):
+    """X.509, DER."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssuedCertificate: _TypeAlias = IssuedCertificate  # noqa: Y015
 
 @_typing.final
 class DestroyedKey(_message.Message):
@@ -688,6 +762,7 @@ class Response(_message.Message):
     SIGNED_BACKUP_FIELD_NUMBER: _builtins.int
     SIGNED_SUCCESSOR_FIELD_NUMBER: _builtins.int
     DESTROYED_KEY_FIELD_NUMBER: _builtins.int
+    ISSUED_CERTIFICATE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -707,6 +782,8 @@ class Response(_message.Message):
     def signed_successor(self) -> Global___SignedSuccessor: ...
     @_builtins.property
     def destroyed_key(self) -> Global___DestroyedKey: ...
+    @_builtins.property
+    def issued_certificate(self) -> Global___IssuedCertificate: ...
     def __init__(
         self,
         *,
@@ -720,12 +797,13 @@ class Response(_message.Message):
         signed_backup: Global___SignedBackup | None = ...,
         signed_successor: Global___SignedSuccessor | None = ...,
         destroyed_key: Global___DestroyedKey | None = ...,
+        issued_certificate: Global___IssuedCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "issued_certificate"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
