@@ -101,6 +101,16 @@ class InProcess:
         signed = self._ask(sign_release=call).signed_release
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
 
+    async def sign_archive(self, statement, keys, pieces):
+        first = True
+        async for piece in pieces:
+            self._ask(take_archive=pb.TakeArchive(first=first, piece=piece))
+            first = False
+        call = pb.SignArchive(
+            content=wire.content_to_wire(statement), keys=[wire.key_to_wire(key) for key in keys]
+        )
+        return list(self._ask(sign_archive=call).signed_archive.signatures)
+
     async def sign_successor(self, old, new, new_public_key, at):
         call = pb.SignSuccessor(
             key=wire.key_to_wire(old),

@@ -250,6 +250,25 @@ class Connection:
         except grpc.RpcError as error:
             raise self._explain(error) from None
 
+    def send(self, method: Any, request: Any, messages: Iterator[Any], seconds: float) -> Any:
+        """Call a method that takes a stream and return its response; no second try.
+
+        Args:
+            method: The method.
+            request: What is asked for, which messages are made of; gets a request id.
+            messages: The stream.
+            seconds: How long it may take.
+
+        Raises:
+            ClientError: With the daemon's reason; UnreachableError if there is no answer.
+        """
+        request.request_id = str(uuid.uuid4())
+        self.identify_for(request)
+        try:
+            return method(messages, timeout=seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._explain(error) from None
+
     def identify(self, app: str, digest: bytes = b"") -> None:
         """Exchange the job's identity token for a session, unless there is one.
 

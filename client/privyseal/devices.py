@@ -21,7 +21,13 @@ from privyseal.errors import ClientError
 from privyseal.verify import expo as expo_v1
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.receipt import Receipt
-from privyseal.verify.schemes import capgo_session, capgo_text, codepush_text, minisign_text
+from privyseal.verify.schemes import (
+    capgo_session,
+    capgo_text,
+    codepush_text,
+    minisign_text,
+    sparkle_text,
+)
 
 _PIECE = 1 << 20
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -107,6 +113,19 @@ def expo(receipt: Receipt, platform: str, key_id: str, target: Path) -> str:
     with _written(target) as out:
         out.write(manifest)
     return expo_v1.signature_header(each, key_id)
+
+
+def sparkle(receipt: Receipt, target: Path) -> str:
+    """Write the attributes of an appcast's enclosure, and return them.
+
+    Raises:
+        ClientError: If the file cannot be written.
+        VerificationError: If the receipt has no sparkle-ed25519 signature.
+    """
+    text = sparkle_text(receipt.signature("sparkle-ed25519").signature, receipt.statement)
+    with _written(target) as out:
+        out.write(text.encode() + b"\n")
+    return text
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

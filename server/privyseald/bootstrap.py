@@ -51,6 +51,7 @@ from privyseald.rpc.rotation_servicer import NativeServicer, RotationServicer
 from privyseald.rpc.sealed import Sealed
 from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
+from privyseald.services.archives import Archives
 from privyseald.services.audit import Audit
 from privyseald.services.backups import Backups
 from privyseald.services.ceremonies import Ceremonies
@@ -330,7 +331,9 @@ class Daemon:
                 Ceremonies(self.store, self._access),
                 import_note=self._import_note,
             ),
-            SigningServicer(gate, self._signing),
+            SigningServicer(
+                gate, self._signing, Archives(self.store, self._access, self.keyholder)
+            ),
             ReleaseServicer(gate, self._releases),
             LogServicer(gate, self._audit, self.verifier.vkey()),
             AccessServicer(gate, self._credentials, self._grants, self._workloads),

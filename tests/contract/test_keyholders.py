@@ -1,6 +1,7 @@
 """What every keyholder promises, whether its keys are in software or in a token."""
 
 import asyncio
+import hashlib
 import os
 from dataclasses import replace
 
@@ -14,11 +15,13 @@ from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
 from privyseal.verify.importing import ImportTarget, seal
 from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
+from privyseald.keyholder import wire
 from privyseald.keyholder.keystore import SoftwareKeystore, verify_message, verify_rsa_digest
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.schemes import SIGN
 from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
+from privyseald.keyholder.v1 import keyholder_pb2 as kpb
+from privyseald.model.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
 from privyseald.model.schemes import (
     ALGORITHMS,
     Algorithm,
@@ -173,6 +176,57 @@ def test_no_digest_info_passes_for_a_digest(keyholder, scheme):
                     await pool.sign_release(content, statement.wrapped, [key.wrapped])
 
     keyholder(scenario)
+
+
+async def pieces(archive, size=1000):
+    for at in range(0, len(archive), size):
+        yield archive[at : at + size]
+
+
+def test_an_archive_is_signed_as_it_is(keyholder):
+    archive = os.urandom(3_000_000)
+    content = replace(
+        STATEMENT, bundle_sha256=hashlib.sha256(archive).digest(), bundle_length=len(archive)
+    )
+
+    async def scenario(pool, place):
+        key = await make(pool, place, identity(Scheme.SPARKLE_ED25519, Algorithm.ED25519))
+        stranger = await pool.generate(
+            identity(Scheme.SPARKLE_ED25519, Algorithm.ED25519, "b"), KeyPlace()
+        )
+        other = await pool.generate(identity(Scheme.MINISIGN, Algorithm.ED25519), KeyPlace())
+
+        async def sign(content, *keys, data=archive):
+            wrapped = [k.wrapped for k in keys]
+            return await pool.sign_archive(content, wrapped, pieces(data, 500_000))
+
+        for bad in (archive[:-1], archive + b"x", b"x" * len(archive), b""):
+            with pytest.raises(InvalidArgument, match="not the one that was signed"):
+                await sign(content, key, data=bad)
+        for wrong in (stranger, other):
+            with pytest.raises(DomainError):
+                await sign(content, key, wrong)
+        # The keyholder itself compares, whatever the daemon thinks.
+        for changed in (replace(content, bundle_sha256=b"x" * 32), content):
+            call = kpb.SignArchive(
+                content=wire.content_to_wire(changed), keys=[wire.key_to_wire(key.wrapped)]
+            )
+            with pytest.raises(DomainError):
+                await pool._call(kpb.Request(sign_archive=call))
+        # Not together with the others, which have the digest alone.
+        statement = await pool.generate(
+            identity(Scheme.STATEMENT_V1, Algorithm.ED25519), KeyPlace()
+        )
+        with pytest.raises(DomainError):
+            await pool.sign_release(STATEMENT, statement.wrapped, [key.wrapped])
+        return key, await sign(content, key)
+
+    key, (signature,) = keyholder(scenario)
+    public = load_public_key(key.public_key)
+    public.verify(signature, archive)
+    schemes.verify_archive("sparkle-ed25519", public, signature, archive)
+    with pytest.raises(VerificationError):
+        schemes.verify_archive("sparkle-ed25519", public, signature, archive + b"x")
 
 
 def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import uuid
 import zipfile
@@ -12,7 +13,10 @@ import pytest
 
 from tests.interop.conftest import need
 
-SCHEMES = ("capgo-v2", "codepush-v1", "minisign", "statement-ml-dsa-v1", "capawesome-v1")
+SCHEMES = (
+    *("capgo-v2", "codepush-v1", "minisign", "statement-ml-dsa-v1", "capawesome-v1"),
+    "sparkle-ed25519",
+)
 
 
 def run(*command, **settings):
@@ -163,6 +167,29 @@ def test_debians_minisign_verifies_the_bundle_and_its_comment(daemon, signed):
     assert wrong.returncode != 0
 
 
+def test_openssl_verifies_the_archive_as_sparkle_does(daemon, signed, tmp_path):
+    folder, _ = signed
+    made = artifact(daemon, folder, "sparkle", "enclosure.txt")
+    bundle = folder / "bundle.zip"
+    text = (folder / "enclosure.txt").read_text().strip()
+    assert text == made["attributes"]
+    found = re.fullmatch(r'sparkle:edSignature="([^"]+)" length="(\d+)"', text)
+    assert int(found[2]) == bundle.stat().st_size
+    # SUPublicEDKey is the raw key; OpenSSL wants it in its SubjectPublicKeyInfo (RFC 8410).
+    raw = base64.b64decode((folder / "sparkle-ed25519.pub").read_text())
+    (tmp_path / "key.der").write_bytes(bytes.fromhex("302a300506032b6570032100") + raw)
+    (tmp_path / "signature").write_bytes(base64.b64decode(found[1]))
+    verify = [
+        *("openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER"),
+        *("-inkey", tmp_path / "key.der", "-sigfile", tmp_path / "signature", "-in"),
+    ]
+    assert "Verified Successfully" in run(*verify, bundle)
+    changed = tmp_path / "changed.zip"
+    changed.write_bytes(bundle.read_bytes()[:-1] + b"x")
+    wrong = subprocess.run([*map(str, verify), changed], capture_output=True, timeout=60)
+    assert wrong.returncode != 0
+
+
 def test_openssl_verifies_what_capgo_devices_open_with_the_public_key(daemon, signed, tmp_path):
     folder, _ = signed
     made = artifact(daemon, folder, "capgo", "capgo2.zip")
@@ -188,7 +215,7 @@ def test_a_scheme_that_the_app_has_no_key_for_is_named(daemon, www, tmp_path):
         *("publish", "--app-id", app, "--build-dir", www),
         *("--storage", tmp_path / "store", "--receipt", receipt),
     )
-    for verb in ("capgo", "codepush", "minisign"):
+    for verb in ("capgo", "codepush", "minisign", "sparkle"):
         result = daemon.run(
             *("artifact", verb, bundle, "--receipt", receipt, "--output-path", tmp_path / "out"),
             *("--public-key", tmp_path / "statement.pem", "--log-key", daemon.data / "log.vkey"),

@@ -11,7 +11,7 @@ from privyseal.cli.common import PATH, F, Output, command
 from privyseal.cli.verify import verified
 
 commands = click.Group(
-    "artifact", help="Make what Capgo, CodePush, Expo and minisign devices want."
+    "artifact", help="Make what Capgo, CodePush, Expo, minisign and Sparkle want."
 )
 
 
@@ -89,6 +89,20 @@ def expo(
         f"wrote {output_path}",
         f"expo-signature: {header}",
     )
+
+
+@command(commands, "sparkle")
+@_inputs
+def sparkle(out: Output, bundle: Path, output_path: Path, **given: Path) -> None:
+    """Write the attributes of an appcast's enclosure for a bundle, which Sparkle verifies.
+
+    Example: privyseal artifact sparkle bundle.zip --receipt receipt.json
+    --public-key statement.pem --log-key log.vkey --output-path enclosure.txt
+    """
+    from privyseal import devices
+
+    text = devices.sparkle(verified(bundle, **given), output_path)
+    out.done({"attributes": text}, f"wrote {output_path}", text)
 
 
 @command(commands, "minisign")

@@ -27,7 +27,7 @@ ROLES = [
 
 SCHEMES = [
     *("capawesome-v1", "capgo-v2", "codepush-v1", "expo-v1", "expo-root-v1", "minisign"),
-    "statement-ml-dsa-v1",
+    *("sparkle-ed25519", "statement-ml-dsa-v1"),
 ]
 
 

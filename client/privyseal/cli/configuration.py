@@ -22,6 +22,14 @@ def configuration(scheme: str, app_id: str, public: str) -> list[str]:
             "",
             "iOS, Info.plist: the same text under CodePushPublicKey.",
         ]
+    elif scheme == "sparkle-ed25519":
+        return [
+            "",
+            "Info.plist:",
+            "",
+            "  <key>SUPublicEDKey</key>",
+            f"  <string>{public.strip()}</string>",
+        ]
     elif scheme in {"expo-v1", "expo-root-v1"}:
         chained = ['      "codeSigningIncludeManifestResponseCertificateChain": true,']
         return [

@@ -10,7 +10,7 @@ import click
 from privyseal.cli.common import APP, PATH, Output, command, connect, read_text, time_text
 
 commands = click.Group("native", help="Store binaries, and the keys that they trust.")
-PLUGINS = ["capawesome", "capgo", "codepush", "expo", "minisign", "statement", "ionic"]
+PLUGINS = ["capawesome", "capgo", "codepush", "expo", "minisign", "sparkle", "statement", "ionic"]
 
 
 @command(commands, "register")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,26 @@ def verified(bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> Re
     statement = proven.statement
     if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
         raise VerificationError(f"{bundle} is not the bundle that the receipt speaks of")
+    _verify_archive(bundle, proven)
     return proven
+
+
+def _verify_archive(bundle: Path, proven: Receipt) -> None:
+    """Verify the signatures that are over the bundle's bytes. Raises VerificationError."""
+    from privyseal.verify import schemes
+    from privyseal.verify.keys import load_public_key
+
+    signed = [s for s in proven.signatures if s.scheme in schemes.ARCHIVES]
+    if not signed:
+        return
+    with (
+        bundle.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        for each in signed:
+            key = load_public_key(each.public_key)
+            schemes.verify_archive(each.scheme, key, each.signature, data)
 
 
 @command(commands, "verify")

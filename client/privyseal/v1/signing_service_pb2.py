@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from privyseal.v1 import types_pb2 as privyseal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"privyseal/v1/signing_service.proto\x12\x0cprivyseal.v1\x1a\x17google/rpc/status.proto\x1a\x18privyseal/v1/types.proto\"\xb3\x02\n\x12SignReleaseRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_sha256\x18\x03 \x01(\x0c\x12\x15\n\rbundle_length\x18\x04 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x05 \x01(\x0c\x12\x30\n\rnative_ranges\x18\x06 \x03(\x0b\x32\x19.privyseal.v1.NativeRange\x12\x15\n\rsource_commit\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x16\n\x0e\x62undle_blake2b\x18\t \x01(\x0c\x12\x17\n\x0f\x63odepush_sha256\x18\n \x01(\x0c\x12\'\n\x04\x65xpo\x18\x0b \x01(\x0b\x32\x19.privyseal.v1.ExpoContent\"I\n\x13SignReleasesRequest\x12\x32\n\x08releases\x18\x01 \x03(\x0b\x32 .privyseal.v1.SignReleaseRequest\"H\n\x14SignReleasesResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.privyseal.v1.SignReleaseResult\"w\n\x11SignReleaseResult\x12\x33\n\x06signed\x18\x01 \x01(\x0b\x32!.privyseal.v1.SignReleaseResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"w\n\x13SignReleaseResponse\x12+\n\nsignatures\x18\x01 \x03(\x0b\x32\x17.privyseal.v1.Signature\x12\x11\n\tstatement\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x04 \x01(\x04\x32\x94\x02\n\x0eSigningService\x12R\n\x0bSignRelease\x12 .privyseal.v1.SignReleaseRequest\x1a!.privyseal.v1.SignReleaseResponse\x12U\n\x0cSignReleases\x12!.privyseal.v1.SignReleasesRequest\x1a\".privyseal.v1.SignReleasesResponse\x12W\n\x0eStreamReleases\x12 .privyseal.v1.SignReleaseRequest\x1a\x1f.privyseal.v1.SignReleaseResult(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"privyseal/v1/signing_service.proto\x12\x0cprivyseal.v1\x1a\x17google/rpc/status.proto\x1a\x18privyseal/v1/types.proto\"\xb3\x02\n\x12SignReleaseRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_sha256\x18\x03 \x01(\x0c\x12\x15\n\rbundle_length\x18\x04 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x05 \x01(\x0c\x12\x30\n\rnative_ranges\x18\x06 \x03(\x0b\x32\x19.privyseal.v1.NativeRange\x12\x15\n\rsource_commit\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x16\n\x0e\x62undle_blake2b\x18\t \x01(\x0c\x12\x17\n\x0f\x63odepush_sha256\x18\n \x01(\x0c\x12\'\n\x04\x65xpo\x18\x0b \x01(\x0b\x32\x19.privyseal.v1.ExpoContent\"b\n\x12SignArchiveRequest\x12\x33\n\x07release\x18\x01 \x01(\x0b\x32 .privyseal.v1.SignReleaseRequestH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"S\n\x13SignArchiveResponse\x12+\n\nsignatures\x18\x01 \x03(\x0b\x32\x17.privyseal.v1.Signature\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"I\n\x13SignReleasesRequest\x12\x32\n\x08releases\x18\x01 \x03(\x0b\x32 .privyseal.v1.SignReleaseRequest\"H\n\x14SignReleasesResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.privyseal.v1.SignReleaseResult\"w\n\x11SignReleaseResult\x12\x33\n\x06signed\x18\x01 \x01(\x0b\x32!.privyseal.v1.SignReleaseResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x8f\x01\n\x13SignReleaseResponse\x12+\n\nsignatures\x18\x01 \x03(\x0b\x32\x17.privyseal.v1.Signature\x12\x11\n\tstatement\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x04 \x01(\x04\x12\x16\n\x0e\x61rchive_wanted\x18\x05 \x01(\x08\x32\xea\x02\n\x0eSigningService\x12R\n\x0bSignRelease\x12 .privyseal.v1.SignReleaseRequest\x1a!.privyseal.v1.SignReleaseResponse\x12U\n\x0cSignReleases\x12!.privyseal.v1.SignReleasesRequest\x1a\".privyseal.v1.SignReleasesResponse\x12W\n\x0eStreamReleases\x12 .privyseal.v1.SignReleaseRequest\x1a\x1f.privyseal.v1.SignReleaseResult(\x01\x30\x01\x12T\n\x0bSignArchive\x12 .privyseal.v1.SignArchiveRequest\x1a!.privyseal.v1.SignArchiveResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIGNRELEASEREQUEST']._serialized_start=104
   _globals['_SIGNRELEASEREQUEST']._serialized_end=411
-  _globals['_SIGNRELEASESREQUEST']._serialized_start=413
-  _globals['_SIGNRELEASESREQUEST']._serialized_end=486
-  _globals['_SIGNRELEASESRESPONSE']._serialized_start=488
-  _globals['_SIGNRELEASESRESPONSE']._serialized_end=560
-  _globals['_SIGNRELEASERESULT']._serialized_start=562
-  _globals['_SIGNRELEASERESULT']._serialized_end=681
-  _globals['_SIGNRELEASERESPONSE']._serialized_start=683
-  _globals['_SIGNRELEASERESPONSE']._serialized_end=802
-  _globals['_SIGNINGSERVICE']._serialized_start=805
-  _globals['_SIGNINGSERVICE']._serialized_end=1081
+  _globals['_SIGNARCHIVEREQUEST']._serialized_start=413
+  _globals['_SIGNARCHIVEREQUEST']._serialized_end=511
+  _globals['_SIGNARCHIVERESPONSE']._serialized_start=513
+  _globals['_SIGNARCHIVERESPONSE']._serialized_end=596
+  _globals['_SIGNRELEASESREQUEST']._serialized_start=598
+  _globals['_SIGNRELEASESREQUEST']._serialized_end=671
+  _globals['_SIGNRELEASESRESPONSE']._serialized_start=673
+  _globals['_SIGNRELEASESRESPONSE']._serialized_end=745
+  _globals['_SIGNRELEASERESULT']._serialized_start=747
+  _globals['_SIGNRELEASERESULT']._serialized_end=866
+  _globals['_SIGNRELEASERESPONSE']._serialized_start=869
+  _globals['_SIGNRELEASERESPONSE']._serialized_end=1012
+  _globals['_SIGNINGSERVICE']._serialized_start=1015
+  _globals['_SIGNINGSERVICE']._serialized_end=1377
 # @@protoc_insertion_point(module_scope)

@@ -87,6 +87,62 @@ class SignReleaseRequest(_message.Message):
 Global___SignReleaseRequest: _TypeAlias = SignReleaseRequest  # noqa: Y015
 
 @_typing.final
+class SignArchiveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    PIECE_FIELD_NUMBER: _builtins.int
+    piece: _builtins.bytes
+    """What comes next of the archive, at most 512 KiB."""
+    @_builtins.property
+    def release(self) -> Global___SignReleaseRequest:
+        """Of the release, all that SignRelease was called with; its request_id is the
+        one of this call.
+        """
+
+    def __init__(
+        self,
+        *,
+        release: Global___SignReleaseRequest | None = ...,
+        piece: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "piece", b"piece", "release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "piece", b"piece", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["release", "piece"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___SignArchiveRequest: _TypeAlias = SignArchiveRequest  # noqa: Y015
+
+@_typing.final
+class SignArchiveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    receipt: _builtins.bytes
+    """The receipt, with them."""
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Signature]:
+        """Those that were added; none if all were there."""
+
+    def __init__(
+        self,
+        *,
+        signatures: _abc.Iterable[_types_pb2.Signature] | None = ...,
+        receipt: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignArchiveResponse: _TypeAlias = SignArchiveResponse  # noqa: Y015
+
+@_typing.final
 class SignReleasesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -166,12 +222,15 @@ class SignReleaseResponse(_message.Message):
     STATEMENT_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     COUNTER_FIELD_NUMBER: _builtins.int
+    ARCHIVE_WANTED_FIELD_NUMBER: _builtins.int
     statement: _builtins.bytes
     """The DSSE envelope, JSON."""
     receipt: _builtins.bytes
     """The receipt, JSON: what `privyseal verify` reads."""
     counter: _builtins.int
     """The release counter that the statement binds."""
+    archive_wanted: _builtins.bool
+    """The app has a key that signs the archive itself: SignArchive comes next."""
     @_builtins.property
     def signatures(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Signature]:
         """One per key, the statement's among them."""
@@ -183,10 +242,11 @@ class SignReleaseResponse(_message.Message):
         statement: _builtins.bytes = ...,
         receipt: _builtins.bytes = ...,
         counter: _builtins.int = ...,
+        archive_wanted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "receipt", b"receipt", "signatures", b"signatures", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_wanted", b"archive_wanted", "counter", b"counter", "receipt", b"receipt", "signatures", b"signatures", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

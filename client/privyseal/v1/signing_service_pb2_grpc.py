@@ -51,6 +51,11 @@ class SigningServiceStub:
                 request_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.SerializeToString,
                 response_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResult.FromString,
                 _registered_method=True)
+        self.SignArchive = channel.stream_unary(
+                '/privyseal.v1.SigningService/SignArchive',
+                request_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignArchiveRequest.SerializeToString,
+                response_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignArchiveResponse.FromString,
+                _registered_method=True)
 
 
 class SigningServiceServicer:
@@ -93,6 +98,21 @@ class SigningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignArchive(self, request_iterator, context):
+        """Signs the archive of a release that was signed, for schemes that sign its raw
+        bytes (sparkle-ed25519), and adds the signatures to its receipt and the log.
+        The first message is the release as it was signed, the others are its archive,
+        at most 512 MiB. One that has those signatures already is answered at once.
+        Where signing takes a window (ApprovalService), this takes a use of it as well.
+        Returns NOT_FOUND if the version was not signed, INVALID_ARGUMENT if it was
+        signed with other content or the archive is another, FAILED_PRECONDITION if the
+        app has no such key or its primary is not active, UNAVAILABLE as SignRelease, and
+        if nothing comes for 30 seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SigningServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +130,11 @@ def add_SigningServiceServicer_to_server(servicer, server):
                     servicer.StreamReleases,
                     request_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.FromString,
                     response_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResult.SerializeToString,
+            ),
+            'SignArchive': grpc.stream_unary_rpc_method_handler(
+                    servicer.SignArchive,
+                    request_deserializer=privyseal_dot_v1_dot_signing__service__pb2.SignArchiveRequest.FromString,
+                    response_serializer=privyseal_dot_v1_dot_signing__service__pb2.SignArchiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -195,6 +220,33 @@ class SigningService:
             '/privyseal.v1.SigningService/StreamReleases',
             privyseal_dot_v1_dot_signing__service__pb2.SignReleaseRequest.SerializeToString,
             privyseal_dot_v1_dot_signing__service__pb2.SignReleaseResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignArchive(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/privyseal.v1.SigningService/SignArchive',
+            privyseal_dot_v1_dot_signing__service__pb2.SignArchiveRequest.SerializeToString,
+            privyseal_dot_v1_dot_signing__service__pb2.SignArchiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class _SchemeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheme.ValueTy
     """minisign and the Tauri updater: Ed25519 over the BLAKE2b-512 of the zip, then
     Ed25519 over that signature and the trusted comment; one after the other.
     """
+    SCHEME_SPARKLE_ED25519: _Scheme.ValueType  # 7
+    """Sparkle and WinSparkle: Ed25519 over the raw bytes of the zip, which the
+    keyholder must have: SignArchive makes it, after SignRelease.
+    """
     SCHEME_STATEMENT_ML_DSA_V1: _Scheme.ValueType  # 8
     """The statement of statement-v1 once more, with ML-DSA (FIPS 204)."""
     SCHEME_EXPO_ROOT_V1: _Scheme.ValueType  # 9
@@ -81,6 +85,10 @@ SCHEME_CODEPUSH_V1: Scheme.ValueType  # 5
 SCHEME_MINISIGN: Scheme.ValueType  # 6
 """minisign and the Tauri updater: Ed25519 over the BLAKE2b-512 of the zip, then
 Ed25519 over that signature and the trusted comment; one after the other.
+"""
+SCHEME_SPARKLE_ED25519: Scheme.ValueType  # 7
+"""Sparkle and WinSparkle: Ed25519 over the raw bytes of the zip, which the
+keyholder must have: SignArchive makes it, after SignRelease.
 """
 SCHEME_STATEMENT_ML_DSA_V1: Scheme.ValueType  # 8
 """The statement of statement-v1 once more, with ML-DSA (FIPS 204)."""

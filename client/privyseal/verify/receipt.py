@@ -7,7 +7,8 @@ Rules of `verify_receipt`, in order:
 3. The leaf is in the tree of that checkpoint.
 4. The leaf tells of this statement, this public key and these signatures, no others.
 5. Each other signature verifies with the public key that the receipt carries for it, and
-   the leaf holds that key's digest.
+   the leaf holds that key's digest. One over the archive itself (`schemes.ARCHIVES`) is
+   verified by who has that, with `schemes.verify_archive`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.utils import Buffer
 
 from privyseal.verify import expo
 from privyseal.verify.errors import VerificationError
@@ -27,6 +29,8 @@ from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
 
 STATEMENTS = ("statement-v1", "statement-ml-dsa-v1")
 """Schemes that sign the statement, and so are in its envelope."""
+ARCHIVES = ("sparkle-ed25519",)
+"""Schemes that sign the archive itself: only who has it verifies them, with `verify_archive`."""
 _ED25519 = 64
 
 
@@ -108,6 +112,11 @@ def minisign_key_id(key: PublicKey) -> bytes:
     return hashlib.sha256(_raw(key)).digest()[:8]
 
 
+def sparkle_text(signature: bytes, statement: Statement) -> str:
+    """Return the attributes of an appcast's enclosure."""
+    return f'sparkle:edSignature="{_b64(signature)}" length="{statement.bundle_length}"'
+
+
 def public_key_text(scheme: str, key: PublicKey) -> str:
     """Return a public key in the form that the scheme's devices embed."""
     if scheme == "capgo-v2" and isinstance(key, rsa.RSAPublicKey):
@@ -118,6 +127,8 @@ def public_key_text(scheme: str, key: PublicKey) -> str:
         name = minisign_key_id(key)
         comment = f"untrusted comment: minisign public key {name[::-1].hex().upper()}"
         return f"{comment}\n{_b64(b'Ed' + name + _raw(key))}\n"
+    if scheme == "sparkle-ed25519":
+        return _b64(_raw(key)) + "\n"
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(serialization.Encoding.PEM, spki).decode()
 
@@ -178,6 +189,31 @@ def _expo(key: PublicKey, signature: bytes, statement: Statement, _: bytes) -> N
         verify_signature(key, each, expo.manifest(statement, platform))
 
 
+def _sparkle(key: PublicKey, signature: bytes, *_: object) -> None:
+    if not isinstance(key, ed25519.Ed25519PublicKey) or len(signature) != _ED25519:
+        raise VerificationError("a signature of the archive is not Ed25519")
+
+
+def verify_archive(scheme: str, key: PublicKey, signature: bytes, archive: Buffer) -> None:
+    """Verify a signature over the archive itself, which receipts alone do not prove.
+
+    Args:
+        scheme: One of `ARCHIVES`.
+        key: The public key.
+        signature: 64 bytes.
+        archive: All of it.
+
+    Raises:
+        VerificationError: If it does not verify.
+    """
+    if scheme not in ARCHIVES or not isinstance(key, ed25519.Ed25519PublicKey):
+        raise VerificationError(f"{scheme} signs no archive, or the key is not Ed25519")
+    try:
+        key.verify(signature, archive)
+    except InvalidSignature as error:
+        raise VerificationError(f"the archive's {scheme} signature does not verify") from error
+
+
 _Verify = Callable[[PublicKey, bytes, Statement, bytes], None]
 _VERIFY: dict[str, _Verify] = {
     "statement-v1": _statement,
@@ -187,6 +223,8 @@ _VERIFY: dict[str, _Verify] = {
     "codepush-v1": _codepush,
     "minisign": _minisign,
     "expo-v1": _expo,
+    # Its bytes are not here: see verify_archive.
+    "sparkle-ed25519": _sparkle,
 }
 
 

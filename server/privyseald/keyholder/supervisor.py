@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import structlog
@@ -15,7 +16,7 @@ from privyseal.verify.statement import Statement
 from privyseald.keyholder import wire
 from privyseald.keyholder.custody import KeyholderSource
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
-from privyseald.model.errors import FailedPrecondition, Unavailable
+from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
 from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, WrappedKey
 
 MAX_WAITING = 4096
@@ -134,6 +135,7 @@ class KeyholderPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._ids = itertools.count(1)
         self._log = structlog.get_logger("keyholder")
+        self._archives = asyncio.Semaphore(1)
         self.pids: dict[int, int] = {}
 
     async def start(self) -> None:
@@ -187,6 +189,29 @@ class KeyholderPool:
         request = pb.Request(sign_release=call)
         signed = (await self._call(request, token=token)).signed_release
         return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
+
+    async def sign_archive(
+        self, statement: Statement, keys: Sequence[WrappedKey], pieces: AsyncIterator[bytes]
+    ) -> list[bytes]:
+        """Sign an archive; see `Keyholder`. One at a time: a process has all of it in memory."""
+        async with self._archives:
+            link = self._choose(token=any(key.in_token for key in keys))
+            first, hasher, length = True, hashlib.sha256(), 0
+            async for piece in pieces:
+                length += len(piece)
+                if length > statement.bundle_length:
+                    break
+                hasher.update(piece)
+                taken = pb.Request(take_archive=pb.TakeArchive(first=first, piece=piece))
+                await self._ask(link, taken)
+                first = False
+            if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
+                raise InvalidArgument("piece", "the archive is not the one that was signed")
+            call = pb.SignArchive(
+                content=wire.content_to_wire(statement), keys=[wire.key_to_wire(k) for k in keys]
+            )
+            signed = await self._ask(link, pb.Request(sign_archive=call))
+        return list(signed.signed_archive.signatures)
 
     async def sign_successor(
         self, old: WrappedKey, new: WrappedKey, new_public_key: bytes, at: int
@@ -243,6 +268,10 @@ class KeyholderPool:
         return bool(self._with_token)
 
     async def _call(self, request: pb.Request, *, token: bool = False) -> pb.Response:
+        return await self._ask(self._choose(token=token), request)
+
+    def _choose(self, *, token: bool) -> _Link:
+        """Return the process that has least to do. Raises Unavailable."""
         # A process without its token still says best what is the matter with it.
         links = [k for k in self._links if k in self._with_token] if token else self._links
         links = links or self._links
@@ -251,6 +280,9 @@ class KeyholderPool:
         link = min(links, key=lambda candidate: len(candidate.waiting))
         if len(link.waiting) * len(links) >= MAX_WAITING:
             raise Unavailable("too many signatures are waiting; try again", reason="OVERLOADED")
+        return link
+
+    async def _ask(self, link: _Link, request: pb.Request) -> pb.Response:
         request.id = next(self._ids)
         response = await link.send(request)
         if response.WhichOneof("result") == "failure":

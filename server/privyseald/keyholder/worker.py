@@ -23,7 +23,7 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, import_key_text, unseal
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.note import Checkpoint
-from privyseal.verify.statement import PAYLOAD_TYPE, pae
+from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
 from privyseal.verify.successor import Successor, signing_input
 
 from privyseald.keyholder import certificates, schemes, wire
@@ -32,9 +32,10 @@ from privyseald.keyholder.kek import read_secrets
 from privyseald.keyholder.keystore import KeyUnusableError, Signer, SoftwareKeystore
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
-from privyseald.model.fields import MAX_BUNDLE
+from privyseald.model.fields import MAX_ARCHIVE, MAX_BUNDLE
 from privyseald.model.schemes import (
     ALGORITHMS,
+    ARCHIVE_SCHEMES,
     Algorithm,
     GeneratedKey,
     KeyIdentity,
@@ -62,6 +63,7 @@ class Worker:
     def __init__(self, keystore: Keystores) -> None:
         self._keystore = keystore
         self.token_failed = False
+        self._archive = bytearray()
         self._calls: dict[str | None, Callable[[pb.Request], pb.Response]] = {
             "sign_release": self._release,
             "sign_checkpoint": self._checkpoint,
@@ -72,6 +74,8 @@ class Worker:
             "sign_successor": self._successor,
             "destroy_key": self._destroy,
             "issue_certificate": self._certificate,
+            "take_archive": self._take,
+            "sign_archive": self._sign_archive,
         }
 
     def answer(self, request: pb.Request) -> pb.Response:
@@ -208,21 +212,7 @@ class Worker:
 
     def _release(self, request: pb.Request) -> pb.Response:
         call = request.sign_release
-        statement = wire.content_from_wire(call.content)
-        if len(statement.bundle_sha256) != 32 or len(statement.manifest_sha256) != 32:
-            raise RefusedError("a digest is not 32 bytes")
-        if len(statement.bundle_blake2b) not in {0, 64}:
-            raise RefusedError("the BLAKE2b digest is not 64 bytes")
-        if len(statement.codepush_sha256) not in {0, 32}:
-            raise RefusedError("the package hash is not 32 bytes")
-        if statement.expo is not None and any(
-            len(sha256) != 32
-            for update in statement.expo.updates
-            for sha256 in (update.launch_sha256, *(a.sha256 for a in update.assets))
-        ):
-            raise RefusedError("an Expo asset's digest is not 32 bytes")
-        if not 1 <= statement.bundle_length <= MAX_BUNDLE or statement.counter < 1:
-            raise RefusedError("bundle length or counter is out of bounds")
+        statement = _content(call.content)
         statement_key = wire.key_from_wire(call.statement_key)
         self._require(statement_key.identity, Scheme.STATEMENT_V1, statement.app)
         payload = statement.build()
@@ -242,6 +232,35 @@ class Worker:
             signed.scheme_signatures.append(schemes.SIGN[scheme](loaded, statement, payload))
         return pb.Response(signed_release=signed)
 
+    def _take(self, request: pb.Request) -> pb.Response:
+        call = request.take_archive
+        if call.first:
+            self._archive = bytearray()
+        if len(self._archive) + len(call.piece) > MAX_ARCHIVE:
+            self._archive = bytearray()
+            raise RefusedError("the archive is too long")
+        self._archive += call.piece
+        return pb.Response(took_archive=pb.TookArchive())
+
+    def _sign_archive(self, request: pb.Request) -> pb.Response:
+        call = request.sign_archive
+        # Its own copy: what is signed is what was hashed, whoever else holds the pieces.
+        archive, self._archive = bytes(self._archive), bytearray()
+        statement = _content(call.content)
+        if (hashlib.sha256(archive).digest(), len(archive)) != (
+            statement.bundle_sha256,
+            statement.bundle_length,
+        ):
+            raise RefusedError("the archive is not the release's")
+        signed = pb.SignedArchive()
+        for message in call.keys:
+            key = wire.key_from_wire(message)
+            if key.identity.scheme not in ARCHIVE_SCHEMES:
+                raise RefusedError(f"key is for {key.identity.scheme}, which signs no archive")
+            self._require(key.identity, key.identity.scheme, statement.app)
+            signed.signatures.append(self._keystore.open(key).sign(archive))
+        return pb.Response(signed_archive=signed)
+
     def _checkpoint(self, request: pb.Request) -> pb.Response:
         call = request.sign_checkpoint
         signer = self._log_signer(call.key, call.origin)
@@ -259,6 +278,26 @@ class Worker:
             raise RefusedError("key belongs to another app")
         if identity.algorithm not in ALGORITHMS[scheme]:
             raise RefusedError("scheme cannot use this algorithm")
+
+
+def _content(message: pb.ReleaseContent) -> Statement:
+    """Return the content of a release. Raises RefusedError if it is out of bounds."""
+    statement = wire.content_from_wire(message)
+    if len(statement.bundle_sha256) != 32 or len(statement.manifest_sha256) != 32:
+        raise RefusedError("a digest is not 32 bytes")
+    if len(statement.bundle_blake2b) not in {0, 64}:
+        raise RefusedError("the BLAKE2b digest is not 64 bytes")
+    if len(statement.codepush_sha256) not in {0, 32}:
+        raise RefusedError("the package hash is not 32 bytes")
+    if statement.expo is not None and any(
+        len(sha256) != 32
+        for update in statement.expo.updates
+        for sha256 in (update.launch_sha256, *(a.sha256 for a in update.assets))
+    ):
+        raise RefusedError("an Expo asset's digest is not 32 bytes")
+    if not 1 <= statement.bundle_length <= MAX_BUNDLE or statement.counter < 1:
+        raise RefusedError("bundle length or counter is out of bounds")
+    return statement
 
 
 def _another(key: WrappedKey, than: WrappedKey) -> bool:

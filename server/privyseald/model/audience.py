@@ -10,7 +10,7 @@ from privyseal.verify.statement import NativeRange
 from privyseald.model.errors import FailedPrecondition, NotFound
 from privyseald.model.field import NativeBuild, needed_versions
 from privyseald.model.records import KeyRecord, KeyVersionRecord
-from privyseald.model.schemes import KeyVersionState, Scheme
+from privyseald.model.schemes import APART, KeyVersionState, Scheme
 
 _ROTATE = "rotate away from it (`privyseal rotation start --emergency --old`)"
 _REMEDIES = {
@@ -43,7 +43,7 @@ def signers(
     """
     chosen: list[Signer] = []
     for key in keys:
-        if key.scheme is Scheme.EXPO_ROOT_V1:
+        if key.scheme in APART:
             continue
         for number, reason in needed_versions(key, builds, ranges).items():
             version = key.version(number)

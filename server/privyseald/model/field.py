@@ -22,6 +22,7 @@ PLUGINS: dict[str, Scheme | None] = {
     "capgo": Scheme.CAPGO_V2,
     "codepush": Scheme.CODEPUSH_V1,
     "minisign": Scheme.MINISIGN,
+    "sparkle": Scheme.SPARKLE_ED25519,
     "expo": Scheme.EXPO_V1,
     "statement": Scheme.STATEMENT_V1,
     # It verifies nothing.

@@ -27,6 +27,8 @@ MAX_PRINCIPAL = 128
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URL = re.compile(r"(https?|file)://[^\s\x00-\x20\x7f]+")
 MAX_BUNDLE = 2**32 - 2
+MAX_ARCHIVE = 512 << 20
+"""Bytes of an archive that is signed as it is: a keyholder has it in memory, twice."""
 ALL_APPS = "-"
 
 

@@ -17,6 +17,7 @@ class Scheme(StrEnum):
     CAPGO_V2 = "capgo-v2"
     CODEPUSH_V1 = "codepush-v1"
     MINISIGN = "minisign"
+    SPARKLE_ED25519 = "sparkle-ed25519"
     STATEMENT_ML_DSA_V1 = "statement-ml-dsa-v1"
     EXPO_V1 = "expo-v1"
     # Signs the certificates of expo-v1 versions, and no release.
@@ -61,10 +62,17 @@ ALGORITHMS: dict[Scheme, tuple[Algorithm, ...]] = {
     Scheme.CAPGO_V2: (Algorithm.RSA_2048,),
     Scheme.CODEPUSH_V1: _RSA,
     Scheme.MINISIGN: (Algorithm.ED25519,),
+    Scheme.SPARKLE_ED25519: (Algorithm.ED25519,),
     Scheme.STATEMENT_ML_DSA_V1: (Algorithm.ML_DSA_65,),
     Scheme.EXPO_V1: _RSA,
     Scheme.EXPO_ROOT_V1: _RSA,
 }
+
+
+ARCHIVE_SCHEMES = frozenset({Scheme.SPARKLE_ED25519})
+"""What signs the archive itself, and so needs all of its bytes."""
+APART = ARCHIVE_SCHEMES | {Scheme.EXPO_ROOT_V1}
+"""What does not sign a release together with the others."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,23 @@ class Keyholder(KeyMaker, Protocol):
         """
         ...
 
+    async def sign_archive(
+        self, statement: Statement, keys: Sequence[WrappedKey], pieces: AsyncIterator[bytes]
+    ) -> list[bytes]:
+        """Sign the archive of a release as it is, with keys of schemes that sign that.
+
+        Args:
+            statement: What was signed of it.
+            keys: Of its app.
+            pieces: The archive.
+
+        Raises:
+            InvalidArgument: If it is another archive than the statement's.
+            FailedPrecondition: If a key cannot be used.
+            Unavailable: If the keyholder cannot answer now.
+        """
+        ...
+
     async def sign_successor(
         self, old: WrappedKey, new: WrappedKey, new_public_key: bytes, at: int
     ) -> bytes:

@@ -163,6 +163,23 @@ def call_of_many(
     return handler
 
 
+def call_with_stream(
+    method: Callable[[Any, AsyncIterator[_Req], Enter], Awaitable[_Res]],
+) -> Callable[[Any, AsyncIterator[_Req], Context], Awaitable[_Res]]:
+    """Make a servicer's method that takes a stream and answers once; errors become statuses."""
+    calls = CALLS.labels(method.__name__)
+
+    @functools.wraps(method)
+    async def handler(self: Any, requests: AsyncIterator[_Req], context: Context) -> _Res:
+        calls.inc()
+        try:
+            return await method(self, requests, functools.partial(self.gate.enter, context))
+        except Exception as error:  # noqa: BLE001 - every error becomes a status
+            await abort(context, error)
+
+    return handler
+
+
 def stream(
     method: Callable[[Any, AsyncIterator[_Req], Enter], AsyncIterator[_Res]],
 ) -> Callable[[Any, AsyncIterator[_Req], Context], AsyncIterator[_Res]]:

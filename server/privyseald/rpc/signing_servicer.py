@@ -11,25 +11,40 @@ from privyseal.v1 import signing_service_pb2_grpc as signing_grpc
 from privyseal.v1 import types_pb2
 from privyseal.verify.expo import Expo
 from privyseal.verify.messages import expo_from_message
+from privyseal.verify.receipt import SchemeSignature
 from privyseal.verify.statement import Statement
 
 from privyseald.model import fields
-from privyseald.model.errors import InvalidArgument
+from privyseald.model.errors import InvalidArgument, Unavailable
 from privyseald.model.policy import Caller
 from privyseald.rpc import convert
-from privyseald.rpc.calls import Enter, Gate, call, call_of_many, idempotent, in_order, stream
+from privyseald.rpc.calls import (
+    Enter,
+    Gate,
+    call,
+    call_of_many,
+    call_with_stream,
+    idempotent,
+    in_order,
+    stream,
+)
 from privyseald.rpc.status import told
+from privyseald.services.archives import Archives, SignedArchive
 from privyseald.services.signing import SignedRelease, Signing
 
 MOST = 100
 """Releases in one call, and on their way in one stream."""
+MAX_PIECE = 512 * 1024
+"""Bytes of an archive in one message."""
+PIECE_WAIT = 30.0
+"""Seconds for which the next piece of an archive is waited for; others wait for their turn."""
 
 
 class SigningServicer(signing_grpc.SigningServiceServicer):
     """privyseal.v1.SigningService."""
 
-    def __init__(self, gate: Gate, signing: Signing) -> None:
-        self.gate, self._signing = gate, signing
+    def __init__(self, gate: Gate, signing: Signing, archives: Archives) -> None:
+        self.gate, self._signing, self._archives = gate, signing, archives
 
     @call
     async def SignRelease(
@@ -57,6 +72,23 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
         async for result in in_order(requests, self._entered(enter), MOST):
             yield result
 
+    @call_with_stream
+    async def SignArchive(
+        self, requests: AsyncIterator[signing_pb.SignArchiveRequest], enter: Enter
+    ) -> signing_pb.SignArchiveResponse:
+        """Sign an archive."""
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("part") != "release":
+            raise InvalidArgument("release", "must be the first message")
+        caller = await enter(first.release)
+        answer = await self._archives.sign(
+            caller,
+            idempotent(caller, first.release, _archive_signed),
+            _wanted(first.release),
+            _pieces(requests),
+        )
+        return signing_pb.SignArchiveResponse.FromString(answer)
+
     def _entered(
         self, enter: Enter
     ) -> Callable[[signing_pb.SignReleaseRequest], Awaitable[signing_pb.SignReleaseResult]]:
@@ -78,22 +110,43 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
         return result
 
     async def _sign(self, request: signing_pb.SignReleaseRequest, caller: Caller) -> bytes:
-        wanted = Statement(
-            app=fields.app_name(request.parent, "parent"),
-            version=request.version,
-            counter=0,
-            bundle_sha256=request.bundle_sha256,
-            bundle_length=request.bundle_length,
-            manifest_sha256=request.manifest_sha256,
-            native_ranges=fields.native_ranges(convert.ranges(request.native_ranges)),
-            source_commit=fields.commit(request.source_commit, "source_commit"),
-            signed_at=0,
-            log_origin="",
-            bundle_blake2b=request.bundle_blake2b,
-            codepush_sha256=request.codepush_sha256,
-            expo=_expo(request.expo) if request.HasField("expo") else None,
-        )
-        return await self._signing.sign(caller, idempotent(caller, request, _signed), wanted)
+        once = idempotent(caller, request, _signed)
+        return await self._signing.sign(caller, once, _wanted(request))
+
+
+def _wanted(request: signing_pb.SignReleaseRequest) -> Statement:
+    return Statement(
+        app=fields.app_name(request.parent, "parent"),
+        version=request.version,
+        counter=0,
+        bundle_sha256=request.bundle_sha256,
+        bundle_length=request.bundle_length,
+        manifest_sha256=request.manifest_sha256,
+        native_ranges=fields.native_ranges(convert.ranges(request.native_ranges)),
+        source_commit=fields.commit(request.source_commit, "source_commit"),
+        signed_at=0,
+        log_origin="",
+        bundle_blake2b=request.bundle_blake2b,
+        codepush_sha256=request.codepush_sha256,
+        expo=_expo(request.expo) if request.HasField("expo") else None,
+    )
+
+
+async def _pieces(requests: AsyncIterator[signing_pb.SignArchiveRequest]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(PIECE_WAIT):
+                request = await anext(requests, None)
+        except TimeoutError:
+            raise Unavailable(
+                f"nothing came of the archive for {PIECE_WAIT:.0f} seconds; send it again",
+                reason="ARCHIVE_STALLED",
+            ) from None
+        if request is None:
+            return
+        if not 0 < len(request.piece) <= MAX_PIECE:
+            raise InvalidArgument("piece", f"must be 1 to {MAX_PIECE:,} bytes")
+        yield request.piece
 
 
 def _expo(message: types_pb2.ExpoContent) -> Expo:
@@ -106,17 +159,27 @@ def _expo(message: types_pb2.ExpoContent) -> Expo:
 def _signed(signed: SignedRelease) -> signing_pb.SignReleaseResponse:
     return signing_pb.SignReleaseResponse(
         signatures=[
-            types_pb2.Signature(
-                key_version=s.key_version,
-                scheme=convert.scheme_to_wire(s.scheme),
-                algorithm=convert.algorithm_to_wire(s.algorithm),
-                signature=s.signature,
-                public_key_sha256=hashlib.sha256(s.public_key).digest(),
-                reason=signed.reasons.get(s.key_version, "primary"),
-            )
-            for s in signed.signatures
+            _signature(s, signed.reasons.get(s.key_version, "primary")) for s in signed.signatures
         ],
         statement=signed.statement,
         receipt=signed.receipt,
         counter=signed.counter,
+        archive_wanted=signed.archive_wanted,
+    )
+
+
+def _archive_signed(signed: SignedArchive) -> signing_pb.SignArchiveResponse:
+    return signing_pb.SignArchiveResponse(
+        signatures=[_signature(s, "primary") for s in signed.added], receipt=signed.receipt
+    )
+
+
+def _signature(signature: SchemeSignature, reason: str) -> types_pb2.Signature:
+    return types_pb2.Signature(
+        key_version=signature.key_version,
+        scheme=convert.scheme_to_wire(signature.scheme),
+        algorithm=convert.algorithm_to_wire(signature.algorithm),
+        signature=signature.signature,
+        public_key_sha256=hashlib.sha256(signature.public_key).digest(),
+        reason=reason,
     )

@@ -15,7 +15,7 @@ from privyseal.verify.statement import Statement
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.field import needed_versions
 from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
-from privyseald.model.schemes import KeyVersionState, Scheme
+from privyseald.model.schemes import APART, KeyVersionState, Scheme
 from privyseald.ports import Keyholder, Sealed, Store, Transaction, View
 
 _TRIES = 3
@@ -142,7 +142,7 @@ def _missing(view: View, app: str) -> Iterable[_Missing]:
         wanted = tuple(
             version
             for key in keys
-            if key.scheme is not Scheme.EXPO_ROOT_V1
+            if key.scheme not in APART
             for number in needed_versions(key, builds, ranges)
             if (version := key.version(number)) is not None
             and version.state is KeyVersionState.ACTIVE

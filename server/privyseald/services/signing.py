@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from privyseal.verify.canonical import Json, canonical
@@ -23,7 +24,7 @@ from privyseald.model.errors import (
 from privyseald.model.field import NativeBuild
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyRecord, KeyVersionRecord, SignedRecord, signers_text
-from privyseald.model.schemes import Scheme
+from privyseald.model.schemes import ARCHIVE_SCHEMES, Scheme
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit
 from privyseald.services.keys import require_app
@@ -44,6 +45,7 @@ class SignedRelease:
     """The answer: the receipt, what is in it, and why each version signed.
 
     `reasons` is by the name of the version; one that is not there signed as a primary.
+    `archive_wanted` says that a key of the app has still to sign the archive itself.
     """
 
     receipt: bytes
@@ -51,6 +53,7 @@ class SignedRelease:
     statement: bytes
     signatures: tuple[SchemeSignature, ...]
     reasons: Mapping[str, str] = field(default_factory=dict)
+    archive_wanted: bool = False
 
 
 @dataclass
@@ -61,6 +64,11 @@ class _AppKeys:
     keys: list[KeyRecord]
     builds: list[NativeBuild]
     chosen: dict[tuple[NativeRange, ...], tuple[Signer, ...]] = field(default_factory=dict)
+
+    @property
+    def archive_schemes(self) -> set[str]:
+        """The schemes of keys that sign the archive itself."""
+        return {key.scheme for key in self.keys if key.scheme in ARCHIVE_SCHEMES}
 
     def signers(self, app: str, ranges: tuple[NativeRange, ...]) -> tuple[Signer, ...]:
         found = self.chosen.get(ranges)
@@ -101,10 +109,10 @@ class Signing:
             request: What makes it idempotent.
             wanted: The content; its counter, time and log are filled in here.
         """
-        wanted = _checked(wanted)
+        wanted = checked(wanted)
         app = wanted.app
         permit = await self._access.authorise(
-            caller, Action.RELEASE_SIGN, app, digest=_content(wanted)
+            caller, Action.RELEASE_SIGN, app, digest=content_of(wanted)
         )
         for _ in range(_TRIES):
             try:
@@ -115,7 +123,7 @@ class Signing:
 
     async def _sign_once(self, permit: Permit, request: Request, wanted: Statement) -> bytes:
         app, caller = wanted.app, permit.caller
-        content = hashlib.sha256(canonical(_identity(wanted))).digest()
+        content = identity_sha256(wanted)
         known = await self._app_keys(caller, app, wanted.version, content)
         try:
             chosen = known.signers(app, wanted.native_ranges)
@@ -150,7 +158,7 @@ class Signing:
             window = permit.check(tx)
             existing = tx.releases.signed(app, version=wanted.version)
             if existing is not None:
-                answer = _same(existing, content)
+                answer = _same(existing, content, known.archive_schemes)
                 return lambda _: answer
             if tx.revision != known.revision:
                 _require_same_keys(tx, app, wanted.native_ranges, keys)
@@ -170,7 +178,8 @@ class Signing:
                     checkpoint=sealed.checkpoint,
                 )
                 tx.releases.set_receipt(app, wanted.version, receipt)
-                return SignedRelease(receipt, counter, payload, signatures, reasons)
+                archive = bool(known.archive_schemes)
+                return SignedRelease(receipt, counter, payload, signatures, reasons, archive)
 
             return finish
 
@@ -217,7 +226,8 @@ def _require_same_keys(
         raise _KeysChangedError
 
 
-def _content(wanted: Statement) -> bytes:
+def content_of(wanted: Statement) -> bytes:
+    """Return the digest by which a session may sign a release, 32 bytes."""
     return content_sha256(
         bundle_sha256=wanted.bundle_sha256,
         bundle_length=wanted.bundle_length,
@@ -228,18 +238,21 @@ def _content(wanted: Statement) -> bytes:
     )
 
 
-def _identity(wanted: Statement) -> dict[str, Json]:
-    """Return what must be the same if a version is asked for again."""
-    return {
+def identity_sha256(wanted: Statement) -> bytes:
+    """Return the digest of what must be the same if a version is asked for again, 32 bytes."""
+    identity: dict[str, Json] = {
         "app": wanted.app,
         "version": wanted.version,
-        "content": _content(wanted).hex(),
+        "content": content_of(wanted).hex(),
         "ranges": [[r.platform, r.min, r.max, r.eq] for r in wanted.native_ranges],
         "commit": wanted.source_commit,
     }
+    return hashlib.sha256(canonical(identity)).digest()
 
 
-def _same(existing: SignedRecord, content: bytes) -> SignedRelease:
+def _same(
+    existing: SignedRecord, content: bytes, archive_schemes: AbstractSet[str] = frozenset()
+) -> SignedRelease:
     if existing.content_sha256 != content:
         raise AlreadyExists(
             f"version {existing.version} was signed with another digest, range or commit; "
@@ -251,10 +264,13 @@ def _same(existing: SignedRecord, content: bytes) -> SignedRelease:
         # It is in the same group commit: its receipt exists once that is sealed.
         raise Unavailable("this version is being signed right now; try again", reason="IN_PROGRESS")
     statement, signatures = receipt_parts(existing.receipt)
-    return SignedRelease(existing.receipt, existing.counter, statement, signatures)
+    unsigned = bool(archive_schemes - {s.scheme for s in signatures})
+    return SignedRelease(
+        existing.receipt, existing.counter, statement, signatures, archive_wanted=unsigned
+    )
 
 
-def _checked(wanted: Statement) -> Statement:
+def checked(wanted: Statement) -> Statement:
     """Return what is asked for, in its one form. Raises InvalidArgument."""
     fields.app_id(wanted.app, "parent")
     fields.version(wanted.version)

@@ -259,6 +259,56 @@ class SignRelease(_message.Message):
 Global___SignRelease: _TypeAlias = SignRelease  # noqa: Y015
 
 @_typing.final
+class TakeArchive(_message.Message):
+    """The next piece of the archive that is signed next; the first one forgets another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    PIECE_FIELD_NUMBER: _builtins.int
+    first: _builtins.bool
+    piece: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        first: _builtins.bool = ...,
+        piece: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeArchive: _TypeAlias = TakeArchive  # noqa: Y015
+
+@_typing.final
+class SignArchive(_message.Message):
+    """Signs the archive that was taken, if it is the one that the content speaks of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def content(self) -> Global___ReleaseContent: ...
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___WrappedKey]: ...
+    def __init__(
+        self,
+        *,
+        content: Global___ReleaseContent | None = ...,
+        keys: _abc.Iterable[Global___WrappedKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignArchive: _TypeAlias = SignArchive  # noqa: Y015
+
+@_typing.final
 class SignCheckpoint(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -429,6 +479,8 @@ class Request(_message.Message):
     SIGN_SUCCESSOR_FIELD_NUMBER: _builtins.int
     DESTROY_KEY_FIELD_NUMBER: _builtins.int
     ISSUE_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    TAKE_ARCHIVE_FIELD_NUMBER: _builtins.int
+    SIGN_ARCHIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generate_key(self) -> Global___GenerateKey: ...
@@ -448,6 +500,10 @@ class Request(_message.Message):
     def destroy_key(self) -> Global___DestroyKey: ...
     @_builtins.property
     def issue_certificate(self) -> Global___IssueCertificate: ...
+    @_builtins.property
+    def take_archive(self) -> Global___TakeArchive: ...
+    @_builtins.property
+    def sign_archive(self) -> Global___SignArchive: ...
     def __init__(
         self,
         *,
@@ -461,12 +517,14 @@ class Request(_message.Message):
         sign_successor: Global___SignSuccessor | None = ...,
         destroy_key: Global___DestroyKey | None = ...,
         issue_certificate: Global___IssueCertificate | None = ...,
+        take_archive: Global___TakeArchive | None = ...,
+        sign_archive: Global___SignArchive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "issue_certificate"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "issue_certificate", "take_archive", "sign_archive"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -609,6 +667,43 @@ class IssuedCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IssuedCertificate: _TypeAlias = IssuedCertificate  # noqa: Y015
+
+@_typing.final
+class TookArchive(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TookArchive: _TypeAlias = TookArchive  # noqa: Y015
+
+@_typing.final
+class SignedArchive(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """In the order of the keys."""
+
+    def __init__(
+        self,
+        *,
+        signatures: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedArchive: _TypeAlias = SignedArchive  # noqa: Y015
 
 @_typing.final
 class DestroyedKey(_message.Message):
@@ -763,6 +858,8 @@ class Response(_message.Message):
     SIGNED_SUCCESSOR_FIELD_NUMBER: _builtins.int
     DESTROYED_KEY_FIELD_NUMBER: _builtins.int
     ISSUED_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    TOOK_ARCHIVE_FIELD_NUMBER: _builtins.int
+    SIGNED_ARCHIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -784,6 +881,10 @@ class Response(_message.Message):
     def destroyed_key(self) -> Global___DestroyedKey: ...
     @_builtins.property
     def issued_certificate(self) -> Global___IssuedCertificate: ...
+    @_builtins.property
+    def took_archive(self) -> Global___TookArchive: ...
+    @_builtins.property
+    def signed_archive(self) -> Global___SignedArchive: ...
     def __init__(
         self,
         *,
@@ -798,12 +899,14 @@ class Response(_message.Message):
         signed_successor: Global___SignedSuccessor | None = ...,
         destroyed_key: Global___DestroyedKey | None = ...,
         issued_certificate: Global___IssuedCertificate | None = ...,
+        took_archive: Global___TookArchive | None = ...,
+        signed_archive: Global___SignedArchive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "issued_certificate"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "issued_certificate", "took_archive", "signed_archive"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 

@@ -1,0 +1,164 @@
+"""Signs the archives of releases, for schemes that sign their raw bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from privyseal.verify.receipt import (
+    SchemeSignature,
+    build_receipt,
+    receipt_parts,
+    signature_act,
+)
+from privyseal.verify.statement import Statement
+
+from privyseald.model.errors import (
+    DomainError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from privyseald.model.field import needed_versions
+from privyseald.model.fields import MAX_ARCHIVE
+from privyseald.model.policy import Action, Caller
+from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
+from privyseald.model.schemes import ARCHIVE_SCHEMES, KeyVersionState
+from privyseald.ports import Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.services.access import Access
+from privyseald.services.replay import replayed
+from privyseald.services.signing import checked, content_of, identity_sha256
+
+
+@dataclass(frozen=True)
+class SignedArchive:
+    """The receipt with all its signatures, and those that were added to it."""
+
+    receipt: bytes
+    added: tuple[SchemeSignature, ...]
+
+
+class Archives:
+    """Signs archives."""
+
+    def __init__(self, store: Store, access: Access, keyholder: Keyholder) -> None:
+        self._store = store
+        self._access = access
+        self._keyholder = keyholder
+
+    @replayed
+    async def sign(
+        self, caller: Caller, request: Request, wanted: Statement, pieces: AsyncIterator[bytes]
+    ) -> bytes:
+        """Sign the archive of a release that was signed; return the encoded `SignedArchive`.
+
+        Args:
+            caller: Who asks; needs the right to sign the release.
+            request: What makes it idempotent.
+            wanted: The release, as it was asked for.
+            pieces: Its archive.
+        """
+        wanted = checked(wanted)
+        permit = await self._access.authorise(
+            caller, Action.RELEASE_SIGN, wanted.app, digest=content_of(wanted)
+        )
+        found = await self._store.read(lambda view: _asked_for(view, wanted))
+        record, missing = found
+        payload, old = receipt_parts(record.receipt)
+        statement = Statement.parse(payload)
+        if not missing:
+            raw: list[bytes] = []
+        elif statement.bundle_length > MAX_ARCHIVE:
+            raise InvalidArgument("bundle_length", f"must be at most {MAX_ARCHIVE:,} for this")
+        else:
+            wrapped = [version.wrapped for version in missing]
+            raw = await self._keyholder.sign_archive(statement, wrapped, pieces)
+        added = tuple(
+            SchemeSignature(v.scheme, v.algorithm, v.name, v.public_key, signature)
+            for v, signature in zip(missing, raw, strict=True)
+        )
+        signatures = (*old, *added)
+
+        def act(tx: Transaction) -> Callable[[Sealed], object]:
+            permit.confirm(tx)
+            if not added:
+                return lambda _: SignedArchive(record.receipt, ())
+            now, still = _asked_for(tx, wanted)
+            if now.receipt != record.receipt or _names(still) != _names(missing):
+                raise Unavailable(
+                    "the app's keys or this release changed; try again", reason="KEYS_CHANGING"
+                )
+            index = tx.record(
+                {
+                    "principal": caller.principal,
+                    "renewed": True,
+                    **signature_act(payload, statement, signatures),
+                }
+            )
+            names = signers_text(s.key_version for s in signatures)
+            tx.releases.sign_again(replace(now, signers=names))
+
+            def finish(sealed: Sealed) -> SignedArchive:
+                receipt = build_receipt(
+                    payload=payload,
+                    signatures=signatures,
+                    leaf=sealed.leaf(index),
+                    index=index,
+                    proof=sealed.proof(index),
+                    checkpoint=sealed.checkpoint,
+                )
+                tx.releases.set_receipt(record.app, record.version, receipt)
+                return SignedArchive(receipt, added)
+
+            return finish
+
+        return await self._store.commit(act, request)
+
+
+def _names(versions: Sequence[KeyVersionRecord]) -> list[str]:
+    return [version.name for version in versions]
+
+
+def _asked_for(view: View, wanted: Statement) -> tuple[SignedRecord, tuple[KeyVersionRecord, ...]]:
+    """Return what was signed, and the versions that have still to sign its archive.
+
+    Raises:
+        DomainError: If it was not signed, or otherwise; or if no key could sign.
+    """
+    record = view.releases.signed(wanted.app, version=wanted.version)
+    if record is None or not record.receipt:
+        raise NotFound(
+            f"version {wanted.version} of apps/{wanted.app} is not signed yet; "
+            "call SignRelease first",
+            reason="VERSION_NOT_SIGNED",
+        )
+    if record.content_sha256 != identity_sha256(wanted):
+        raise InvalidArgument("release", "is not what was signed under this version")
+    keys = [key for key in view.keys.list(wanted.app) if key.scheme in ARCHIVE_SCHEMES]
+    if not keys:
+        raise _no_key(wanted.app)
+    builds = view.builds.list(wanted.app)
+    have = {s.key_version for s in receipt_parts(record.receipt)[1]}
+    missing = []
+    for key in keys:
+        for number in needed_versions(key, builds, wanted.native_ranges):
+            version = key.version(number)
+            if version is None or version.state is not KeyVersionState.ACTIVE:
+                raise FailedPrecondition(
+                    f"the primary of {key.name} is not active; resume it (`privyseal key resume`) "
+                    "or rotate away from it",
+                    reason="KEY_NOT_ACTIVE",
+                )
+            if version.name not in have:
+                missing.append(version)
+    return record, tuple(missing)
+
+
+def _no_key(app: str) -> DomainError:
+    schemes = ", ".join(sorted(ARCHIVE_SCHEMES))
+    return FailedPrecondition(
+        f"apps/{app} has no key that signs archives ({schemes}); make one with `privyseal "
+        "live-update generate-signing-key --scheme`",
+        reason="KEY_NOT_FOUND",
+    )
