@@ -1,8 +1,9 @@
 """Canonical JSON (RFC 8785) for the values that leaves and statements are made of.
 
 Restricted to what needs no care: strings, booleans, null, integers up to 2^53 - 1, lists,
-and objects with ASCII keys. With that, Python's own encoder writes the canonical form; a
-test compares it with an independent implementation.
+and objects with ASCII keys. With that, orjson writes the canonical form, which needs a
+twentieth of the time of Python's own encoder; a test compares it with an independent
+implementation.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, Union, cast
 
+import orjson
+
 from privyseal.verify.errors import VerificationError
 
 Json: TypeAlias = Union[str, int, bool, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 - forward references
 """A value that has a canonical form here."""
 
 MAX_SAFE_INTEGER = 2**53 - 1
-_encode = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-).encode
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
 def canonical(value: Json) -> bytes:
@@ -35,7 +36,10 @@ def canonical(value: Json) -> bytes:
         ValueError: For a float, an integer beyond 2^53 - 1 or a non-ASCII key.
     """
     _check(value)
-    return _encode(value).encode("utf-8")
+    try:
+        return orjson.dumps(value, option=_OPTIONS)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(str(error)) from error
 
 
 def parse_object(data: bytes, what: str) -> dict[str, Any]:
@@ -73,19 +77,21 @@ _PLAIN = frozenset({str, bool, type(None)})
 
 
 def _check(value: Json) -> None:
-    # By exact type first: this runs for each leaf and receipt, and nearly all are texts.
-    if type(value) in _PLAIN:
+    # By exact type: this runs for each leaf and receipt, and nearly all are texts.
+    kind = type(value)
+    if kind in _PLAIN:
         return
-    if isinstance(value, Mapping):
-        for key, member in value.items():
-            if not key.isascii():
-                raise ValueError("member name is not ASCII")
+    if kind is dict:
+        members = cast("dict[str, Json]", value)
+        if not all(map(str.isascii, members)):
+            raise ValueError("member name is not ASCII")
+        for member in members.values():
             _check(member)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    elif kind is list or kind is tuple:
+        for item in cast("Sequence[Json]", value):
             _check(item)
     elif isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
             raise ValueError("integer beyond 2^53 - 1")
     elif not isinstance(value, str):
-        raise ValueError(f"{type(value).__name__} has no canonical form here")  # noqa: TRY004 - one error type for the caller
+        raise ValueError(f"{kind.__name__} has no canonical form here")

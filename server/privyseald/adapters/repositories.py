@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from privyseald.adapters import schema
+from privyseald.adapters.bulk import insert_rows
 from privyseald.model.errors import CounterTakenError
 from privyseald.model.records import (
     AppRecord,
@@ -313,10 +314,8 @@ class SqlReleases(Part):
 
     def flush(self, connection: Connection) -> None:
         """Write what was signed; an act's savepoint has no part in it."""
-        if self._pending:
-            rows = [vars(record) for record in self._pending.values()]
-            connection.execute(insert(schema.signed), rows)
-            self._pending.clear()
+        insert_rows(connection, schema.signed, [vars(r) for r in self._pending.values()])
+        self._pending.clear()
         t = schema.signed
         for record in self._again.values():
             connection.execute(

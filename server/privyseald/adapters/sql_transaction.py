@@ -152,7 +152,7 @@ class SealedGroup:
 
     def proof(self, index: int) -> list[bytes]:
         """Return the inclusion proof of a leaf of this transaction."""
-        return merkle.inclusion_proof(index, self._growth.size, self._growth.node)
+        return merkle.inclusion_proof(index, self._growth.size, self._growth.node, self._covers)
 
 
 def _answers(

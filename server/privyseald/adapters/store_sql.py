@@ -16,10 +16,11 @@ from typing import Any
 import structlog
 from privyseal.verify.merkle import leaf_hash
 from privyseal.verify.note import Checkpoint
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from privyseald.adapters import schema
+from privyseald.adapters.bulk import insert_rows
 from privyseald.adapters.continuity import Continuity
 from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.repositories_rotation import add_check_ins
@@ -227,8 +228,7 @@ class SqlStore:
                 answers.append(stored(waiting.request, kept, now))
             outcomes.append(answer)
         transaction.releases.flush(connection)
-        if answers:
-            connection.execute(insert(schema.answers), answers)
+        insert_rows(connection, schema.answers, answers)
         return outcomes, (growth.size, growth.frontier()), signed
 
     def _one(
@@ -265,11 +265,9 @@ class SqlStore:
             {"idx": growth.append(leaf_hash(leaf)), "leaf": leaf, "created_at": now}
             for leaf in leaves
         ]
-        connection.execute(insert(schema.log_leaves), rows)
-        connection.execute(
-            insert(schema.log_nodes),
-            [{"level": n[0], "idx": n[1], "hash": h} for n, h in growth.added.items()],
-        )
+        insert_rows(connection, schema.log_leaves, rows)
+        nodes = [{"level": n[0], "idx": n[1], "hash": h} for n, h in growth.added.items()]
+        insert_rows(connection, schema.log_nodes, nodes)
         return growth
 
     def _seal(self, connection: Connection, growth: merkle.Growth) -> tuple[Checkpoint, str]:

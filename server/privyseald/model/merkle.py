@@ -85,17 +85,34 @@ def _split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
-def inclusion_proof(index: int, size: int, lookup: Lookup) -> list[bytes]:
-    """Return the proof of a leaf, its sibling first (RFC 9162 section 2.1.3.1)."""
+def inclusion_proof(
+    index: int, size: int, lookup: Lookup, covers: dict[tuple[int, int], bytes] | None = None
+) -> list[bytes]:
+    """Return the proof of a leaf, its sibling first (RFC 9162 section 2.1.3.1).
+
+    Args:
+        index: Of the leaf.
+        size: Of the tree.
+        lookup: Returns complete nodes.
+        covers: Remembers hashes for other leaves of the same tree.
+    """
     path: list[bytes] = []
+    known = {} if covers is None else covers
+
+    def cover(first: int, last: int) -> bytes:
+        found = known.get((first, last))
+        if found is None:
+            found = known[first, last] = _cover(first, last, lookup)
+        return found
+
     start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            path.append(_cover(middle, end, lookup))
+            path.append(cover(middle, end))
             end = middle
         else:
-            path.append(_cover(start, middle, lookup))
+            path.append(cover(start, middle))
             start = middle
     path.reverse()
     return path

@@ -68,11 +68,36 @@ class Gate:
                 address or certificate that keeps failing, has had its share.
         """
         now = time.monotonic()
+        caller = await self._who(context, now)
+        self._take(caller, request, now)
+        return caller
+
+    def many(self, context: Context) -> Enter:
+        """Return what lets the caller of one call in for each request in it.
+
+        Who calls is asked once, and counts as it does in a call of its own; each request
+        takes its share.
+        """
+        known: list[Caller] = []
+
+        async def enter(request: Message) -> Caller:
+            now = time.monotonic()
+            if not known:
+                known.append(await self._who(context, now))
+            self._take(known[0], request, now)
+            return known[0]
+
+        return enter
+
+    async def _who(self, context: Context, now: float) -> Caller:
         # A certificate was proved in the handshake: its failures are its own, and not those of
         # the address, which it may share with all who come through one proxy.
         certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
         who = hashlib.sha256(certificate).hexdigest() if certificate else _address(context)
-        caller = await self._authenticate(context, certificate, who, now)
+        return await self._authenticate(context, certificate, who, now)
+
+    def _take(self, caller: Caller, request: Message, now: float) -> None:
+        """Take a request's shares. Raises ResourceExhausted."""
         if not self._principals.take(caller.principal, now):
             raise _too_many(f"calls by {caller.principal}")
         app = _app_of(request)
@@ -80,7 +105,6 @@ class Gate:
         own = any(covers(grant, app[5:]) for grant in caller.grants)
         if app and own and not self._apps.take(app, now):
             raise _too_many(f"calls about {app}")
-        return caller
 
     def enter_openly(self, context: Context) -> None:
         """Let in a call that needs no credential. Raises ResourceExhausted."""
@@ -156,7 +180,7 @@ def call_of_many(
     async def handler(self: Any, request: _Req, context: Context) -> _Res:
         calls.inc()
         try:
-            return await method(self, request, functools.partial(self.gate.enter, context))
+            return await method(self, request, self.gate.many(context))
         except Exception as error:  # noqa: BLE001 - every error becomes a status
             await abort(context, error)
 

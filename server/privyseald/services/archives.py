@@ -60,8 +60,9 @@ class Archives:
             pieces: Its archive.
         """
         wanted = checked(wanted)
+        content = content_of(wanted)
         permit = await self._access.authorise(
-            caller, Action.RELEASE_SIGN, wanted.app, digest=content_of(wanted)
+            caller, Action.RELEASE_SIGN, wanted.app, digest=content
         )
         found = await self._store.read(lambda view: _asked_for(view, wanted))
         record, missing = found
@@ -133,7 +134,7 @@ def _asked_for(view: View, wanted: Statement) -> tuple[SignedRecord, tuple[KeyVe
             "call SignRelease first",
             reason="VERSION_NOT_SIGNED",
         )
-    if record.content_sha256 != identity_sha256(wanted):
+    if record.content_sha256 != identity_sha256(wanted, content_of(wanted)):
         raise InvalidArgument("release", "is not what was signed under this version")
     keys = [key for key in view.keys.list(wanted.app) if key.scheme in ARCHIVE_SCHEMES]
     if not keys:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from privyseal.verify.canonical import Json, canonical
 from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_parts, signature_act
@@ -111,19 +112,20 @@ class Signing:
         """
         wanted = checked(wanted)
         app = wanted.app
-        permit = await self._access.authorise(
-            caller, Action.RELEASE_SIGN, app, digest=content_of(wanted)
-        )
+        content = content_of(wanted)
+        permit = await self._access.authorise(caller, Action.RELEASE_SIGN, app, digest=content)
+        identity = identity_sha256(wanted, content)
         for _ in range(_TRIES):
             try:
-                return await self._sign_once(permit, request, wanted)
+                return await self._sign_once(permit, request, wanted, identity)
             except (_KeysChangedError, CounterTakenError):
                 self._keys.pop(app, None)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
-    async def _sign_once(self, permit: Permit, request: Request, wanted: Statement) -> bytes:
+    async def _sign_once(
+        self, permit: Permit, request: Request, wanted: Statement, content: bytes
+    ) -> bytes:
         app, caller = wanted.app, permit.caller
-        content = identity_sha256(wanted)
         known = await self._app_keys(caller, app, wanted.version, content)
         try:
             chosen = known.signers(app, wanted.native_ranges)
@@ -136,10 +138,12 @@ class Signing:
         now = self._clock()
         self._counters[app] = counter = self._counters[app] + 1
         statement = replace(
-            _needed(wanted, keys), counter=counter, signed_at=now, log_origin=self._origin
+            wanted,
+            counter=counter,
+            signed_at=now,
+            log_origin=self._origin,
+            **_needed(wanted, keys, self._gateway),
         )
-        if statement.expo is not None:
-            statement = replace(statement, expo=replace(statement.expo, gateway=self._gateway))
         payload, raw = await self._keyholder.sign_release(
             statement, keys[0].wrapped, [key.wrapped for key in keys[1:]]
         )
@@ -238,12 +242,17 @@ def content_of(wanted: Statement) -> bytes:
     )
 
 
-def identity_sha256(wanted: Statement) -> bytes:
-    """Return the digest of what must be the same if a version is asked for again, 32 bytes."""
+def identity_sha256(wanted: Statement, content: bytes) -> bytes:
+    """Return the digest of what must be the same if a version is asked for again, 32 bytes.
+
+    Args:
+        wanted: The release.
+        content: What `content_of` says of it.
+    """
     identity: dict[str, Json] = {
         "app": wanted.app,
         "version": wanted.version,
-        "content": content_of(wanted).hex(),
+        "content": content.hex(),
         "ranges": [[r.platform, r.min, r.max, r.eq] for r in wanted.native_ranges],
         "commit": wanted.source_commit,
     }
@@ -288,8 +297,8 @@ def checked(wanted: Statement) -> Statement:
     return replace(wanted, expo=expo_content.check(wanted.expo))
 
 
-def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
-    """Return the content with what the app's schemes sign, and no more."""
+def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...], gateway: str) -> dict[str, Any]:
+    """Return what the app's schemes sign of the content that only some do, and no more."""
     schemes = {key.scheme for key in keys}
     for scheme, name, value in (
         (Scheme.MINISIGN, "bundle_blake2b", wanted.bundle_blake2b),
@@ -298,9 +307,9 @@ def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...]) -> Statement:
     ):
         if scheme in schemes and not value:
             raise InvalidArgument(name, f"is needed, since the app has a key for {scheme}")
-    return replace(
-        wanted,
-        bundle_blake2b=wanted.bundle_blake2b if Scheme.MINISIGN in schemes else b"",
-        codepush_sha256=wanted.codepush_sha256 if Scheme.CODEPUSH_V1 in schemes else b"",
-        expo=wanted.expo if Scheme.EXPO_V1 in schemes else None,
-    )
+    expo = wanted.expo if Scheme.EXPO_V1 in schemes else None
+    return {
+        "bundle_blake2b": wanted.bundle_blake2b if Scheme.MINISIGN in schemes else b"",
+        "codepush_sha256": wanted.codepush_sha256 if Scheme.CODEPUSH_V1 in schemes else b"",
+        "expo": expo and replace(expo, gateway=gateway),
+    }
