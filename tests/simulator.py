@@ -39,7 +39,7 @@ from privyseald.model.field import NativeBuild
 from privyseald.model.native import NativeVersion
 from privyseald.model.policy import Grant, Role
 from privyseald.model.rotation import RotationKind
-from privyseald.model.schemes import Algorithm, GeneratedKey, KeyPlace, Scheme
+from privyseald.model.schemes import Algorithm, KeyPlace, Scheme
 from privyseald.ports import Request
 from privyseald.services.access import Access
 from privyseald.services.certificates import CertifiedKeys
@@ -74,9 +74,9 @@ EXPO = Expo(
 class InProcess:
     """The keyholder's worker, called rather than spoken to."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock) -> None:
         self.software = SoftwareKeystore(b"k" * 32)
-        self.worker = Worker(Keystores(self.software))
+        self.worker = Worker(Keystores(self.software), clock)
         self.generated = 0
         self.destroyed: list[str] = []
 
@@ -86,11 +86,12 @@ class InProcess:
             raise FailedPrecondition(response.failure.message, reason="KEY_UNUSABLE")
         return response
 
-    async def generate(self, identity, place=KeyPlace()):  # noqa: B008 - frozen
+    async def generate(self, identity, place=KeyPlace(), certificate=None):  # noqa: B008 - frozen
         self.generated += 1
-        call = pb.GenerateKey(identity=wire.identity_to_wire(identity))
-        made = self._ask(generate_key=call).generated_key
-        return GeneratedKey(wire.key_from_wire(made.key), made.public_key, {})
+        call = pb.GenerateKey(
+            identity=wire.identity_to_wire(identity), certificate=wire.terms_to_wire(certificate)
+        )
+        return wire.made_from_wire(self._ask(generate_key=call).generated_key, certificate)
 
     async def sign_release(self, statement, statement_key, scheme_keys):
         call = pb.SignRelease(
@@ -106,10 +107,13 @@ class InProcess:
         async for piece in pieces:
             self._ask(take_archive=pb.TakeArchive(first=first, piece=piece))
             first = False
-        call = pb.SignArchive(
-            content=wire.content_to_wire(statement), keys=[wire.key_to_wire(key) for key in keys]
-        )
-        return list(self._ask(sign_archive=call).signed_archive.signatures)
+        content = wire.content_to_wire(statement)
+        return [
+            self._ask(
+                sign_archive=pb.SignArchive(content=content, key=wire.key_to_wire(key))
+            ).signed_archive.signature
+            for key in keys
+        ]
 
     async def sign_successor(self, old, new, new_public_key, at):
         call = pb.SignSuccessor(
@@ -119,17 +123,6 @@ class InProcess:
             time=at,
         )
         return self._ask(sign_successor=call).signed_successor.signature
-
-    async def issue_certificate(self, subject, issuer, begins, ends):
-        call = pb.IssueCertificate(
-            subject=wire.key_to_wire(subject[0]),
-            subject_public_key=subject[1],
-            issuer=wire.key_to_wire(issuer[0]),
-            issuer_public_key=issuer[1],
-            begins=begins,
-            ends=ends,
-        )
-        return self._ask(issue_certificate=call).issued_certificate.certificate
 
     async def destroy(self, key):
         self._ask(destroy_key=pb.DestroyKey(key=wire.key_to_wire(key)))
@@ -194,7 +187,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.keyholder = InProcess()
+        self.keyholder = InProcess(lambda: self.now)
         self.log_key = ed25519.Ed25519PrivateKey.generate()
         public = self.log_key.public_key().public_bytes(
             serialization.Encoding.Raw, serialization.PublicFormat.Raw
@@ -462,7 +455,7 @@ class World:
         self.run(self.sweeper.sweep())
         self.run(self.leaf_keys.rotate())
 
-    def certificate_ends(self, key: str, ends: int) -> None:
+    def certificate_ends(self, key: str, ends: int, error: str) -> None:
         """Take an alarm, as the port has it."""
         self.alarms.append(key)
 

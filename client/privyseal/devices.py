@@ -107,7 +107,9 @@ def expo(receipt: Receipt, platform: str, key_id: str, target: Path) -> str:
         ClientError: If it cannot be written.
         VerificationError: If the receipt has no expo-v1 signature, or nothing for the platform.
     """
-    signature = receipt.signature("expo-v1")
+    receipt.signature("expo-v1")
+    # The newest: of others the certificate may have ended.
+    signature = [s for s in receipt.signatures if s.scheme == "expo-v1"][-1]
     manifest = expo_v1.manifest(receipt.statement, platform)
     each = expo_v1.signatures(receipt.statement, signature.signature)[platform]
     with _written(target) as out:

@@ -25,6 +25,7 @@ from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.adapters.log_notes import LogNotes
 from privyseald.adapters.peers import CaFile, CertificatePeers
 from privyseald.adapters.server_tls import ServerTls
+from privyseald.adapters.spool import FileSpool
 from privyseald.adapters.sql_engine import migrate
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import Settings
@@ -80,7 +81,7 @@ LOSS = "accepted-loss.json"
 """The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
 RESTORED = "restored"
 """The mark of a data directory that `privyseald restore` made."""
-_HEALTH_SECONDS, _FLUSH_TURNS = 0.25, 8
+_HEALTH_SECONDS, _DUTY_SECONDS = 0.25, 2.0
 GC_THRESHOLD = (20_000, 20, 20)
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -180,7 +181,7 @@ class Daemon:
         self._gateway: uvicorn.Server | None = None
         self._gateway_task: asyncio.Task[None] | None = None
         self._health = HealthServicer()
-        self._health_task: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start everything; when this returns, it is serving.
@@ -210,7 +211,8 @@ class Daemon:
             host, _, port = settings.metrics.rpartition(":")
             start_http_server(int(port), host)
         await self._tell_health()
-        self._health_task = asyncio.create_task(self._watch_health())
+        watches = (self._watch_health(), self._do_what_is_due())
+        self._watches = [asyncio.create_task(watch) for watch in watches]
 
     async def _record_loss(self) -> None:
         """Tell the log, before anything else, of entries that an operator gave up."""
@@ -268,8 +270,10 @@ class Daemon:
 
     async def stop(self) -> None:
         """Finish what was accepted and stop."""
-        if self._health_task is not None:
-            self._health_task.cancel()
+        for watch in self._watches:
+            watch.cancel()
+        # What a duty has begun ends before what it needs is stopped.
+        await asyncio.gather(*self._watches, return_exceptions=True)
         await asyncio.gather(*(server.stop(5) for server in self._servers))
         if self._gateway is not None and self._gateway_task is not None:
             self._gateway.should_exit = True
@@ -281,18 +285,17 @@ class Daemon:
         self.kek.stop()
 
     async def _watch_health(self) -> None:
-        turns = 0
         while True:
             await asyncio.sleep(_HEALTH_SECONDS)
             await self._tell_health()
-            turns += 1
-            if turns % _FLUSH_TURNS == 0:
-                await self._do_what_is_due()
 
     async def _do_what_is_due(self) -> None:
+        # Beside the health: making keys and signing again can take its time.
         duties = (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep)
-        for due in (*duties, self._leaves.rotate):
-            await self._attempt(due)
+        while True:
+            await asyncio.sleep(_DUTY_SECONDS)
+            for due in (*duties, self._leaves.rotate):
+                await self._attempt(due)
 
     @staticmethod
     async def _attempt(duty: Callable[[], Awaitable[None]]) -> None:
@@ -332,7 +335,11 @@ class Daemon:
                 import_note=self._import_note,
             ),
             SigningServicer(
-                gate, self._signing, Archives(self.store, self._access, self.keyholder)
+                gate,
+                self._signing,
+                Archives(
+                    *(self.store, self._access, self.keyholder), FileSpool(self._settings.data)
+                ),
             ),
             ReleaseServicer(gate, self._releases),
             LogServicer(gate, self._audit, self.verifier.vkey()),

@@ -209,7 +209,7 @@ def test_an_archive_is_signed_as_it_is(keyholder):
         # The keyholder itself compares, whatever the daemon thinks.
         for changed in (replace(content, bundle_sha256=b"x" * 32), content):
             call = kpb.SignArchive(
-                content=wire.content_to_wire(changed), keys=[wire.key_to_wire(key.wrapped)]
+                content=wire.content_to_wire(changed), key=wire.key_to_wire(key.wrapped)
             )
             with pytest.raises(DomainError):
                 await pool._call(kpb.Request(sign_archive=call))
@@ -227,6 +227,38 @@ def test_an_archive_is_signed_as_it_is(keyholder):
     schemes.verify_archive("sparkle-ed25519", public, signature, archive)
     with pytest.raises(VerificationError):
         schemes.verify_archive("sparkle-ed25519", public, signature, archive + b"x")
+
+
+def test_a_token_key_is_taken_under_no_other_name(softhsm, tmp_path):
+    """What signs raw bytes for one key would sign anything for the other."""
+    os.environ.update(softhsm.env)
+    token = HsmSettings(
+        softhsm.module, softhsm.label, str(tmp_path), pin_file=str(softhsm.pin_file)
+    )
+    victim = identity(Scheme.STATEMENT_V1, Algorithm.ED25519, "victim")
+
+    async def scenario():
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            await pool.generate(victim, KeyPlace(token=True))
+            address = f"pkcs11:object={victim.name}"
+            for scheme, algorithm in (
+                (Scheme.SPARKLE_ED25519, Algorithm.ED25519),
+                (Scheme.MINISIGN, Algorithm.ED25519),
+                (Scheme.STATEMENT_V1, Algorithm.ED25519),
+            ):
+                with pytest.raises(DomainError):
+                    await pool.generate(
+                        identity(scheme, algorithm, "evil"), KeyPlace(token=True, uri=address)
+                    )
+            again = await pool.generate(victim, KeyPlace(token=True, uri=address))
+            assert again.wrapped.identity.name == victim.name
+        finally:
+            await pool.stop()
+
+    with custodian(tmp_path, token) as source:
+        asyncio.run(scenario())
 
 
 def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):

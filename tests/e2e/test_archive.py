@@ -12,13 +12,15 @@ import pytest
 from privyseal.connection import Connection, Profile, load_profile
 from privyseal.errors import ClientError
 from privyseal.v1 import key_service_pb2 as key_pb
+from privyseal.v1 import release_service_pb2 as release_pb
 from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.v1 import types_pb2
 from privyseal.verify import schemes
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
-from privyseald.model.errors import Unavailable
+from privyseald.adapters.spool import FileSpool
+from privyseald.model.errors import InvalidArgument, ResourceExhausted, Unavailable
 from privyseald.rpc import signing_servicer
 
 ARCHIVE = bytes(range(256)) * 8000
@@ -154,6 +156,45 @@ def test_a_stream_that_stands_still_ends(monkeypatch):
     monkeypatch.setattr(signing_servicer, "PIECE_WAIT", 0.05)
     with pytest.raises(Unavailable, match="nothing came of the archive"):
         asyncio.run(read())
+
+
+def test_a_withdrawn_release_has_no_archive_any_more(daemon, to):
+    app = make_app(daemon, to)
+    to.call(to.signing.SignRelease, release(app))
+    register = release_pb.RegisterReleaseRequest(
+        parent=f"apps/{app}",
+        version="1",
+        artifact_url="https://cdn.example/x.zip",
+        artifact_type=release_pb.ARTIFACT_TYPE_ZIP,
+    )
+    made = to.call(to.releases.RegisterRelease, register).release
+    withdraw = release_pb.WithdrawReleaseRequest(name=made.name, reason="test")
+    to.call(to.releases.WithdrawRelease, withdraw)
+    with pytest.raises(ClientError, match="was withdrawn"):
+        send(to, release(app))
+
+
+def test_the_spool_has_so_many_slots_and_keeps_nothing(tmp_path):
+    spool = FileSpool(tmp_path, slots=1)
+
+    async def pieces(*given):
+        for piece in given:
+            yield piece
+
+    async def scenario():
+        async with spool.hold(pieces(b"ab", b"c"), 3) as archive:
+            assert b"".join([piece async for piece in archive]) == b"abc"
+            with pytest.raises(ResourceExhausted):
+                async with spool.hold(pieces(b"x"), 1):
+                    pass
+        with pytest.raises(InvalidArgument):
+            async with spool.hold(pieces(b"ab", b"cd"), 3):
+                pass
+        async with spool.hold(pieces(), 3) as archive:
+            assert [piece async for piece in archive] == []
+
+    asyncio.run(scenario())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long

@@ -156,12 +156,21 @@ def embedded_text(scheme: str, version: Any) -> str:
     """Return what devices of a scheme embed of a key version: its public key, or certificate."""
     from ssl import DER_cert_to_PEM_cert
 
+    from cryptography.x509 import load_der_x509_certificate
+
     from privyseal.verify.keys import load_public_key
     from privyseal.verify.schemes import public_key_text
 
-    if version.certificate:
-        return DER_cert_to_PEM_cert(version.certificate)
-    return public_key_text(scheme, load_public_key(version.public_key.encode()))
+    key = load_public_key(version.public_key.encode())
+    if not version.certificate:
+        return public_key_text(scheme, key)
+    try:
+        same = load_der_x509_certificate(version.certificate).public_key() == key
+    except ValueError:
+        same = False
+    if not same:
+        raise VerificationError(f"the certificate of {version.name} is of another key than its own")
+    return DER_cert_to_PEM_cert(version.certificate)
 
 
 def read_text(path: Path, what: str) -> str:

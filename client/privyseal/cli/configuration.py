@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 
-def configuration(scheme: str, app_id: str, public: str) -> list[str]:
-    """Return what a native project must say, in lines."""
+def configuration(scheme: str, app_id: str, public: str, *, chained: bool = False) -> list[str]:
+    """Return what a native project must say, in lines.
+
+    Args:
+        scheme: Of the key.
+        app_id: Its app.
+        public: What devices embed of it, as text.
+        chained: Its certificate hangs on another, which they embed instead.
+    """
+    if chained:
+        return ["Devices are sent that certificate: embed that of the root (expo-root-v1), not it."]
     if scheme == "capawesome-v1":
         one_line = public.replace("\n", "")
         plugin, key, quoted = "LiveUpdate", "publicKey", f"'{one_line}'"
@@ -31,7 +40,7 @@ def configuration(scheme: str, app_id: str, public: str) -> list[str]:
             f"  <string>{public.strip()}</string>",
         ]
     elif scheme in {"expo-v1", "expo-root-v1"}:
-        chained = ['      "codeSigningIncludeManifestResponseCertificateChain": true,']
+        chain = ['      "codeSigningIncludeManifestResponseCertificateChain": true,']
         return [
             "",
             "Put the certificate into the project, and into app.json:",
@@ -39,7 +48,7 @@ def configuration(scheme: str, app_id: str, public: str) -> list[str]:
             '  "updates": {',
             f'      "url": "https://YOUR-GATEWAY/apps/{app_id}/expo",',
             '      "codeSigningCertificate": "./THE-CERTIFICATE.pem",',
-            *(chained if scheme == "expo-root-v1" else []),
+            *(chain if scheme == "expo-root-v1" else []),
             '      "codeSigningMetadata": { "keyid": "main", "alg": "rsa-v1_5-sha256" },',
             '      "requestHeaders": { "expo-channel-name": "YOUR-CHANNEL" }',
             "  }",

@@ -112,13 +112,14 @@ def generate_signing_key(
         if algorithm:
             request.algorithm = types_pb2.Algorithm.Value(enum_name("ALGORITHM", algorithm))
         key = to.call(to.keys.CreateKey, request).key
-    text = embedded_text(scheme, key.versions[0])
+    first = key.versions[0]
+    text = embedded_text(scheme, first)
     write_new(public, text.encode())
     out.done(
         {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
         f"created {key.primary}; the private key stays in the daemon",
         f"wrote {public}",
-        *configuration(scheme, app_id, text),
+        *configuration(scheme, app_id, text, chained=bool(first.certificate_anchor_sha256)),
     )
 
 

@@ -107,7 +107,8 @@ class SigningServiceServicer:
         Returns NOT_FOUND if the version was not signed, INVALID_ARGUMENT if it was
         signed with other content or the archive is another, FAILED_PRECONDITION if the
         app has no such key or its primary is not active, UNAVAILABLE as SignRelease, and
-        if nothing comes for 30 seconds.
+        if nothing comes for 30 seconds or not all in 10 minutes, RESOURCE_EXHAUSTED if
+        the caller has two on their way, or all have eight.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import UUID
@@ -108,8 +109,13 @@ class Expo:
         ]
         value: dict[str, Json] = {"gateway": self.gateway, "updates": updates}
         if self.config:
-            value["config"] = parse_object(self.config, "Expo configuration")
+            value["config"] = self.parsed_config
         return value
+
+    @cached_property
+    def parsed_config(self) -> dict[str, Any]:
+        """The configuration, parsed. Raises VerificationError if it is no object."""
+        return parse_object(self.config, "Expo configuration")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Expo:
@@ -136,8 +142,9 @@ class Expo:
             gateway=value["gateway"],
         )
 
+    @cached_property
     def content_sha256(self) -> bytes:
-        """Return the digest of what the caller asked for, 32 bytes: all but the gateway."""
+        """The digest of what the caller asked for, 32 bytes: all but the gateway."""
         return hashlib.sha256(canonical({**self.to_json(), "gateway": ""})).digest()
 
 
@@ -145,7 +152,8 @@ def manifest(statement: Statement, platform: str) -> bytes:
     """Return the manifest of a release for a platform: the bytes that are signed and served.
 
     Expo takes the update with the later `createdAt`: that is when the daemon signed it, so that
-    a caller can choose neither that nor the id.
+    a caller can choose neither that nor the id. Of what is signed in one second, the release
+    counter makes the later one later: it is the milliseconds.
 
     Args:
         statement: The release.
@@ -162,12 +170,12 @@ def manifest(statement: Statement, platform: str) -> bytes:
     created = datetime.fromtimestamp(statement.signed_at, UTC)
     extra: dict[str, Json] = {}
     if expo.config:
-        extra["expoClient"] = parse_object(expo.config, "Expo configuration")
+        extra["expoClient"] = expo.parsed_config
     launch = ExpoAsset(update.launch_path, *_LAUNCH, update.launch_sha256)
     return canonical(
         {
             "id": update_id(statement, platform),
-            "createdAt": created.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "createdAt": f"{created:%Y-%m-%dT%H:%M:%S}.{statement.counter % 1000:03}Z",
             "runtimeVersion": update.runtime_version,
             "launchAsset": _asset(launch, base),
             "assets": [_asset(asset, base) for asset in update.assets],

@@ -165,7 +165,7 @@ def content_sha256(
         "codepushSha256": codepush_sha256.hex(),
     }
     if expo is not None:
-        content["expoSha256"] = expo.content_sha256().hex()
+        content["expoSha256"] = expo.content_sha256.hex()
     return hashlib.sha256(canonical(content)).digest()
 
 

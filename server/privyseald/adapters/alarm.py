@@ -21,13 +21,14 @@ class LoudAlarm:
         for what in ("requested", "opened"):
             _BREAK_GLASS.labels(what)
 
-    def certificate_ends(self, key: str, ends: int) -> None:
+    def certificate_ends(self, key: str, ends: int, error: str) -> None:
         """Tell of a certificate that ends soon; see the port."""
         structlog.get_logger("alarm").critical(
-            "CERTIFICATE ENDS and its key cannot be rotated: finish its rotation, or resume its "
-            "versions and its root",
+            "CERTIFICATE ENDS and its key was not rotated, or what is deployed was not signed "
+            "again: finish its rotation, resume its versions, its root and the statement key",
             key=key,
             ends=ends,
+            error=error,
         )
 
     def break_glass(self, what: str, approval: Approval) -> None:

@@ -204,7 +204,8 @@ class SqlKeys(Part):
 
     def chained(self) -> Sequence[KeyVersionRecord]:
         t = schema.key_versions
-        query = select(t).where(t.c.state == KeyVersionState.ACTIVE, t.c.anchor_sha256 != b"")
+        chained = t.c.anchor_sha256.is_not(None)
+        query = select(t).where(t.c.state == KeyVersionState.ACTIVE, chained)
         return [_key_version(row) for row in self.rows(query)]
 
 
@@ -214,12 +215,20 @@ def _key_version(row: dict[str, Any]) -> KeyVersionRecord:
     row["state"] = KeyVersionState(row["state"])
     row["protection"] = json.loads(row["protection"])
     row["before"] = KeyVersionState(row["before"]) if row["before"] else None
+    for name in ("certificate", "anchor_sha256"):
+        row[name] = row[name] or b""
     return KeyVersionRecord(**row)
 
 
 def _version_row(version: KeyVersionRecord) -> dict[str, Any]:
     row = asdict(version)
-    return {**row, "protection": json.dumps(version.protection), "before": version.before or ""}
+    return {
+        **row,
+        "protection": json.dumps(version.protection),
+        "before": version.before or "",
+        "certificate": version.certificate or None,
+        "anchor_sha256": version.anchor_sha256 or None,
+    }
 
 
 def _ranges_to_text(ranges: Sequence[NativeRange]) -> str:
@@ -271,6 +280,18 @@ class SqlReleases(Part):
         self._begun_again.clear()
 
     def signed(self, app: str, *, version: str = "", counter: int = 0) -> SignedRecord | None:
+        for again in self._again.values():
+            # Its receipt is made once the group is sealed: who would add to it tries again.
+            if (
+                again.app == app
+                and version in {"", again.version}
+                and counter
+                in {
+                    0,
+                    again.counter,
+                }
+            ):
+                return replace(again, receipt=b"")
         pending = self._pending.get((app, version))
         if pending is not None:
             return pending

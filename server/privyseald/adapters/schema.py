@@ -15,7 +15,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 
 metadata = MetaData()
@@ -64,9 +63,10 @@ key_versions = Table(
     Column("activated_at", BigInteger, nullable=False, server_default="0"),
     Column("expires_at", BigInteger, nullable=False, server_default="0"),
     Column("compromised_at", BigInteger, nullable=False, server_default="0"),
-    Column("certificate", LargeBinary, nullable=False, server_default=text("''")),
+    # NULL: no empty value of bytes is written the same for every database.
+    Column("certificate", LargeBinary),
     Column("certificate_ends", BigInteger, nullable=False, server_default="0"),
-    Column("anchor_sha256", LargeBinary, nullable=False, server_default=text("''")),
+    Column("anchor_sha256", LargeBinary),
     PrimaryKeyConstraint("app", "key", "version"),
     UniqueConstraint("public_key_sha256"),
 )

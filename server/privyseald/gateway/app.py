@@ -20,9 +20,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from privyseald.gateway import capawesome, expo, ionic
+from privyseald.gateway import capawesome, ionic
 from privyseald.gateway.artifacts import Bundles, Cache
 from privyseald.gateway.check_ins import CheckInCounter
+from privyseald.gateway.expo import ExpoUpdates
 from privyseald.gateway.fetch import ArtifactError, Fetcher, Sources
 from privyseald.gateway.follow import Follower
 from privyseald.gateway.manifests import ManifestFiles
@@ -61,7 +62,7 @@ def create_gateway(
     """
     follower = Follower(store, verifier, kept)
     resolver = Resolver(store, verifier, follower, counter)
-    fetcher = Fetcher(sources)
+    fetcher, expo_updates = Fetcher(sources), ExpoUpdates(resolver)
     readers: dict[str, ionic.Source] = {
         "zip": Bundles(cache, fetcher),
         "manifest": ManifestFiles(cache, fetcher),
@@ -73,7 +74,7 @@ def create_gateway(
 
     @_guarded
     async def expo_update(request: Request) -> Response:
-        return await expo.latest(resolver, request, time.time())
+        return await expo_updates.latest(request, time.time())
 
     @_guarded
     async def channels(request: Request) -> Response:

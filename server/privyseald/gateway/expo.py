@@ -28,36 +28,59 @@ _HEADERS = {
     "expo-sfv-version": "0",
     "cache-control": "private, max-age=0",
 }
+_MOST_MANIFESTS = 64
 _KEY_ID = re.compile(r'keyid="([A-Za-z0-9._-]{1,64})"')
 _CHAINED_FOR = 3600
 """Seconds that a certificate must last still when it is sent: downloads take their time."""
 
 
-async def latest(resolver: Resolver, request: Request, now: float) -> Response:
-    """Answer with the update for a device, or 204; `now` in seconds since 1970."""
-    headers = request.headers
-    if headers.get("expo-protocol-version", "1") != "1":
-        return JSONResponse({"message": "expo-protocol-version must be 1"}, status_code=406)
-    platform, runtime = headers.get("expo-platform", ""), headers.get("expo-runtime-version", "")
-    if platform not in expo.PLATFORMS or not runtime:
-        raise ValueError("expo-platform or expo-runtime-version is missing")
-    served = await _newest(resolver, request, platform, runtime)
-    wants = headers.get("expo-expect-signature")
-    chosen = (
-        await _chosen(resolver, served, now) if served is not None and wants is not None else None
-    )
-    if served is None or (wants is not None and chosen is None):
-        return Response(status_code=204, headers=_HEADERS)
-    statement = served.receipt.statement
-    body = expo.manifest(statement, platform)
-    if wants is None or chosen is None:
-        return _answer(request, body, {}, b"")
-    signature, certificate = chosen
-    each = expo.signatures(statement, signature.signature)[platform]
-    # The device compares it with what it is configured with; absent, it means root.
-    key_id = found[1] if (found := _KEY_ID.search(wants)) else "root"
-    signed = {"expo-signature": expo.signature_header(each, key_id)}
-    return _answer(request, body, signed, certificate)
+class ExpoUpdates:
+    """Answers Expo's devices."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._manifests: dict[tuple[str, str, str], bytes] = {}
+
+    async def latest(self, request: Request, now: float) -> Response:
+        """Answer with the update for a device, or 204; `now` in seconds since 1970."""
+        headers = request.headers
+        if headers.get("expo-protocol-version", "1") != "1":
+            return JSONResponse({"message": "expo-protocol-version must be 1"}, status_code=406)
+        platform, runtime = (
+            headers.get("expo-platform", ""),
+            headers.get("expo-runtime-version", ""),
+        )
+        if platform not in expo.PLATFORMS or not runtime:
+            raise ValueError("expo-platform or expo-runtime-version is missing")
+        served = await _newest(self._resolver, request, platform, runtime)
+        wants = headers.get("expo-expect-signature")
+        chosen = (
+            await _chosen(self._resolver, served, now)
+            if served is not None and wants is not None
+            else None
+        )
+        if served is None or (wants is not None and chosen is None):
+            return Response(status_code=204, headers=_HEADERS)
+        statement = served.receipt.statement
+        body = self._manifest(served, platform)
+        if wants is None or chosen is None:
+            return _answer(request, body, {}, b"")
+        signature, certificate = chosen
+        each = expo.signatures(statement, signature.signature)[platform]
+        # The device compares it with what it is configured with; absent, it means root.
+        key_id = found[1] if (found := _KEY_ID.search(wants)) else "root"
+        signed = {"expo-signature": expo.signature_header(each, key_id)}
+        return _answer(request, body, signed, certificate)
+
+    def _manifest(self, served: Served, platform: str) -> bytes:
+        """Return the manifest; of large releases it takes milliseconds to make."""
+        at = (served.release.name, served.snapshot, platform)
+        found = self._manifests.get(at)
+        if found is None:
+            if len(self._manifests) >= _MOST_MANIFESTS:
+                self._manifests.clear()
+            found = self._manifests[at] = expo.manifest(served.receipt.statement, platform)
+        return found
 
 
 async def _newest(

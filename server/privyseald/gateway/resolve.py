@@ -16,7 +16,7 @@ from privyseald.model.fields import parts
 from privyseald.model.native import NativeVersion, admits
 from privyseald.ports import Store, View
 
-_MOST_RECEIPTS = 1024
+_MOST_RECEIPTS, _MOST_BYTES = 1024, 32 << 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Resolver:
         self._verifier = verifier
         self._follower = follower
         self._receipts: dict[bytes, Receipt] = {}
+        self._kept = 0
 
     async def channels(self, app: str) -> list[str]:
         """Return the ids of an app's channels."""
@@ -135,8 +136,10 @@ class Resolver:
         receipt = self._receipts.get(signed.receipt)
         if receipt is None:
             receipt = verify_receipt(signed.receipt, log=self._verifier)
-            if len(self._receipts) >= _MOST_RECEIPTS:
+            self._kept += len(signed.receipt)
+            if len(self._receipts) >= _MOST_RECEIPTS or self._kept > _MOST_BYTES:
                 self._receipts.clear()
+                self._kept = len(signed.receipt)
             self._receipts[signed.receipt] = receipt
         statement = receipt.statement
         if (statement.app, statement.counter) != (app, counter):

@@ -39,20 +39,42 @@ class Party:
         return x509.Name.build({"common_name": self.identity.name.removeprefix("apps/")})
 
 
-def issue(subject: Party, issuer: Party, signer: Signer, begins: int, ends: int) -> bytes:
+@dataclass(frozen=True)
+class Validity:
+    """From when to when a certificate counts, seconds since 1970, UTC."""
+
+    begins: int
+    ends: int
+
+    def check(self, now: float, most: int) -> None:
+        """Check that it begins about now, and lasts no longer than it may.
+
+        An issuer that certified the future would do so for whoever once asked it to.
+
+        Raises:
+            KeyUnusableError: If it does not.
+        """
+        if not now - 2 * DAY <= self.begins <= now + DAY:
+            raise KeyUnusableError("a certificate would begin at another time than now")
+        if not 0 < self.ends - self.begins <= most:
+            raise KeyUnusableError("a certificate would last too long, or not at all")
+
+
+def issue(subject: Party, issuer: Party, signer: Signer, validity: Validity, now: float) -> bytes:
     """Return a certificate, DER, for `expo-v1` and `expo-root-v1` versions.
 
     Args:
         subject: Whose it is.
         issuer: The app's root, or the subject itself.
         signer: The issuer's private key.
-        begins: Seconds since 1970, UTC.
-        ends: As `begins`.
+        validity: When it counts.
+        now: The time, seconds since 1970, UTC.
 
     Raises:
-        KeyUnusableError: If the two do not go together, or it would last too long.
+        KeyUnusableError: If the two do not go together, or it would count otherwise than now.
     """
-    _check(subject, issuer, begins, ends)
+    _check(subject, issuer)
+    validity.check(now, MAX_SELF_SIGNED if subject.identity == issuer.identity else MAX_ISSUED)
     is_root = subject.identity.scheme is Scheme.EXPO_ROOT_V1
     tbs = x509.TbsCertificate(
         {
@@ -61,7 +83,7 @@ def issue(subject: Party, issuer: Party, signer: Signer, begins: int, ends: int)
             "serial_number": int.from_bytes(b"\x01" + secrets.token_bytes(_SERIAL)),
             "signature": _ALGORITHM,
             "issuer": issuer.name,
-            "validity": {"not_before": _time(begins), "not_after": _time(ends)},
+            "validity": {"not_before": _time(validity.begins), "not_after": _time(validity.ends)},
             "subject": subject.name,
             "subject_public_key_info": keys.PublicKeyInfo.load(subject.public_key),
             "extensions": [
@@ -85,7 +107,7 @@ def issue(subject: Party, issuer: Party, signer: Signer, begins: int, ends: int)
     return bytes(certificate.dump())
 
 
-def _check(subject: Party, issuer: Party, begins: int, ends: int) -> None:
+def _check(subject: Party, issuer: Party) -> None:
     mine, theirs = subject.identity, issuer.identity
     itself = mine == theirs
     if mine.scheme not in {Scheme.EXPO_V1, Scheme.EXPO_ROOT_V1}:
@@ -99,8 +121,6 @@ def _check(subject: Party, issuer: Party, begins: int, ends: int) -> None:
     for party in (subject, issuer):
         if hashlib.sha256(party.public_key).digest() != party.identity.public_key_sha256:
             raise KeyUnusableError("a public key is not the version's")
-    if not 0 < ends - begins <= (MAX_SELF_SIGNED if itself else MAX_ISSUED):
-        raise KeyUnusableError("a certificate would last too long, or not at all")
 
 
 def _of_root() -> list[x509.Extension]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ _PRIVATE_TEMPLATE = {
     Attribute.DERIVE: False,
 }
 """A key that signs, and does nothing else."""
+_OWN_LABEL = re.compile(r"apps/[^/]+/keys/[^/]+/versions/[0-9]+")
+"""How keys are labelled that were made or put there from here."""
 _ASSERTED = ("SENSITIVE", "EXTRACTABLE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL")
 
 
@@ -263,6 +266,9 @@ class HsmKeystore:
 
     def _adopt(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
         private, public = self._find(uri, identity.algorithm)
+        label = str(private[Attribute.LABEL])
+        if _OWN_LABEL.fullmatch(label) and label != identity.name:
+            raise KeyUnusableError("the key in the token is another key version's")
         protection = _assert_attributes(private, uri, generated=generated)
         spki = spki_der(public)
         named = replace(identity, public_key_sha256=hashlib.sha256(spki).digest())

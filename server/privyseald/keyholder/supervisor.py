@@ -17,7 +17,13 @@ from privyseald.keyholder import wire
 from privyseald.keyholder.custody import KeyholderSource
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
-from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, WrappedKey
+from privyseald.model.schemes import (
+    CertificateTerms,
+    GeneratedKey,
+    KeyIdentity,
+    KeyPlace,
+    WrappedKey,
+)
 
 MAX_WAITING = 4096
 """Requests in the keyholders at one time; more are refused, to be tried again."""
@@ -157,24 +163,36 @@ class KeyholderPool:
         self,
         identity: KeyIdentity,
         place: KeyPlace = KeyPlace(),  # noqa: B008 - frozen
+        certificate: CertificateTerms | None = None,
     ) -> GeneratedKey:
-        """Make or take a key pair."""
+        """Make or take a key pair; see `Keyholder`."""
         call = pb.GenerateKey(
-            identity=wire.identity_to_wire(identity), token=place.token, adopt_uri=place.uri
+            identity=wire.identity_to_wire(identity),
+            token=place.token,
+            adopt_uri=place.uri,
+            certificate=wire.terms_to_wire(certificate),
         )
         request = pb.Request(generate_key=call)
         made = (await self._call(request, token=place.token)).generated_key
-        return GeneratedKey(wire.key_from_wire(made.key), made.public_key, dict(made.protection))
+        return wire.made_from_wire(made, certificate)
 
     async def import_key(
-        self, identity: KeyIdentity, sealed: bytes, *, token: bool
+        self,
+        identity: KeyIdentity,
+        sealed: bytes,
+        *,
+        token: bool,
+        certificate: CertificateTerms | None = None,
     ) -> GeneratedKey:
-        """Take a private key that was sealed for the keyholder."""
+        """Take a private key that was sealed for the keyholder; see `Keyholder`."""
         call = pb.ImportKey(
-            identity=wire.identity_to_wire(identity), sealed_private_key=sealed, token=token
+            identity=wire.identity_to_wire(identity),
+            sealed_private_key=sealed,
+            token=token,
+            certificate=wire.terms_to_wire(certificate),
         )
         made = (await self._call(pb.Request(import_key=call), token=token)).generated_key
-        return GeneratedKey(wire.key_from_wire(made.key), made.public_key, dict(made.protection))
+        return wire.made_from_wire(made, certificate)
 
     async def sign_release(
         self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
@@ -196,22 +214,39 @@ class KeyholderPool:
         """Sign an archive; see `Keyholder`. One at a time: a process has all of it in memory."""
         async with self._archives:
             link = self._choose(token=any(key.in_token for key in keys))
-            first, hasher, length = True, hashlib.sha256(), 0
-            async for piece in pieces:
-                length += len(piece)
-                if length > statement.bundle_length:
-                    break
-                hasher.update(piece)
-                taken = pb.Request(take_archive=pb.TakeArchive(first=first, piece=piece))
-                await self._ask(link, taken)
-                first = False
-            if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
-                raise InvalidArgument("piece", "the archive is not the one that was signed")
-            call = pb.SignArchive(
-                content=wire.content_to_wire(statement), keys=[wire.key_to_wire(k) for k in keys]
-            )
-            signed = await self._ask(link, pb.Request(sign_archive=call))
-        return list(signed.signed_archive.signatures)
+            try:
+                await self._hand_over(link, statement, pieces)
+                content, signatures = wire.content_to_wire(statement), []
+                for key in keys:
+                    call = pb.SignArchive(content=content, key=wire.key_to_wire(key))
+                    signed = await self._ask(link, pb.Request(sign_archive=call))
+                    signatures.append(signed.signed_archive.signature)
+            finally:
+                self._forget_archive(link)
+        return signatures
+
+    async def _hand_over(
+        self, link: _Link, statement: Statement, pieces: AsyncIterator[bytes]
+    ) -> None:
+        """Send an archive to a process. Raises InvalidArgument if it is another."""
+        first, hasher, length = True, hashlib.sha256(), 0
+        async for piece in pieces:
+            length += len(piece)
+            if length > statement.bundle_length:
+                break
+            hasher.update(piece)
+            taken = pb.Request(take_archive=pb.TakeArchive(first=first, piece=piece))
+            await self._ask(link, taken)
+            first = False
+        if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
+            raise InvalidArgument("piece", "the archive is not the one that was signed")
+
+    def _forget_archive(self, link: _Link) -> None:
+        """Have a process let go of its archive, also when the caller has gone."""
+        with contextlib.suppress(Unavailable):
+            empty = pb.Request(id=next(self._ids), take_archive=pb.TakeArchive(first=True))
+            # Whether it answers does not matter: one that died has let go, too.
+            link.send(empty).add_done_callback(lambda done: done.exception())
 
     async def sign_successor(
         self, old: WrappedKey, new: WrappedKey, new_public_key: bytes, at: int
@@ -225,26 +260,6 @@ class KeyholderPool:
         )
         made = await self._call(pb.Request(sign_successor=call), token=old.in_token or new.in_token)
         return made.signed_successor.signature
-
-    async def issue_certificate(
-        self,
-        subject: tuple[WrappedKey, bytes],
-        issuer: tuple[WrappedKey, bytes],
-        begins: int,
-        ends: int,
-    ) -> bytes:
-        """Have a certificate signed; see `Keyholder`."""
-        call = pb.IssueCertificate(
-            subject=wire.key_to_wire(subject[0]),
-            subject_public_key=subject[1],
-            issuer=wire.key_to_wire(issuer[0]),
-            issuer_public_key=issuer[1],
-            begins=begins,
-            ends=ends,
-        )
-        token = subject[0].in_token or issuer[0].in_token
-        made = await self._call(pb.Request(issue_certificate=call), token=token)
-        return made.issued_certificate.certificate
 
     async def destroy(self, key: WrappedKey) -> None:
         """Destroy a key; see `Keyholder`. Every process forgets it."""

@@ -10,7 +10,15 @@ from privyseal.verify.messages import expo_from_message, expo_to_message
 from privyseal.verify.statement import NativeRange, Statement
 
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
-from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
+from privyseald.model.schemes import (
+    Algorithm,
+    CertificateTerms,
+    Certified,
+    GeneratedKey,
+    KeyIdentity,
+    Scheme,
+    WrappedKey,
+)
 
 HEADER = struct.Struct(">I")
 MAX_FRAME = 1024 * 1024
@@ -96,6 +104,28 @@ def key_to_wire(key: WrappedKey) -> pb.WrappedKey:
 def key_from_wire(message: pb.WrappedKey) -> WrappedKey:
     """Return the wrapped key in a message."""
     return WrappedKey(identity_from_wire(message.identity), message.blob)
+
+
+def terms_to_wire(terms: CertificateTerms | None) -> pb.CertificateTerms | None:
+    """Return what certificate a key is to have as a message."""
+    if terms is None:
+        return None
+    message = pb.CertificateTerms(begins=terms.begins, ends=terms.ends)
+    if terms.issuer is not None:
+        key, message.issuer_public_key = terms.issuer
+        message.issuer.CopyFrom(key_to_wire(key))
+    return message
+
+
+def made_from_wire(message: pb.GeneratedKey, terms: CertificateTerms | None) -> GeneratedKey:
+    """Return a key that was made, with the certificate that it was to have."""
+    certified = None
+    if terms is not None:
+        issuer = terms.issuer[0].identity.public_key_sha256 if terms.issuer is not None else b""
+        certified = Certified(message.certificate, terms.ends, issuer)
+    return GeneratedKey(
+        key_from_wire(message.key), message.public_key, dict(message.protection), certified
+    )
 
 
 def content_to_wire(statement: Statement) -> pb.ReleaseContent:

@@ -60,8 +60,9 @@ class RefusedError(Exception):
 class Worker:
     """Answers requests with a keystore."""
 
-    def __init__(self, keystore: Keystores) -> None:
+    def __init__(self, keystore: Keystores, clock: Callable[[], float] = time.time) -> None:
         self._keystore = keystore
+        self._clock = clock
         self.token_failed = False
         self._archive = bytearray()
         self._calls: dict[str | None, Callable[[pb.Request], pb.Response]] = {
@@ -73,7 +74,6 @@ class Worker:
             "sign_backup": self._backup,
             "sign_successor": self._successor,
             "destroy_key": self._destroy,
-            "issue_certificate": self._certificate,
             "take_archive": self._take,
             "sign_archive": self._sign_archive,
         }
@@ -107,18 +107,23 @@ class Worker:
             raise RefusedError("scheme cannot use this algorithm")
         call = request.generate_key
         if call.adopt_uri:
+            if identity.scheme in ARCHIVE_SCHEMES or call.certificate.HasField("issuer"):
+                # Who signs raw bytes, or what a root vouches for, is made here and now.
+                raise RefusedError("a key that exists is not taken for this")
             made = self._keystore.token().adopt(identity, call.adopt_uri)
         elif call.token:
             made = self._keystore.token().generate(identity)
         else:
             made = self._keystore.software.generate(identity)
-        return _made(made)
+        return self._with_certificate(made, call.certificate, is_new=not call.adopt_uri)
 
     def _import(self, request: pb.Request) -> pb.Response:
         call = request.import_key
         identity = wire.identity_from_wire(call.identity)
         if identity.algorithm not in ALGORITHMS[identity.scheme] or identity.app == LOG_APP:
             raise RefusedError("scheme cannot use this algorithm")
+        if call.certificate.HasField("issuer"):
+            raise RefusedError("a root vouches for no key that others may have")
         target = ImportTarget(
             identity.app,
             identity.key,
@@ -132,7 +137,7 @@ class Worker:
         except VerificationError as error:
             raise KeyUnusableError(str(error)) from None
         store = self._keystore.token() if call.token else software
-        return _made(store.add(identity, pkcs8))
+        return self._with_certificate(store.add(identity, pkcs8), call.certificate)
 
     def _import_key(self, request: pb.Request) -> pb.Response:
         call = request.sign_import_key
@@ -187,19 +192,29 @@ class Worker:
         self._keystore.destroy(key)
         return pb.Response(destroyed_key=pb.DestroyedKey())
 
-    def _certificate(self, request: pb.Request) -> pb.Response:
-        call = request.issue_certificate
-        subject, issuer = wire.key_from_wire(call.subject), wire.key_from_wire(call.issuer)
-        # It opens only if nothing of its identity was changed.
-        self._keystore.open(subject)
-        certificate = certificates.issue(
-            certificates.Party(subject.identity, call.subject_public_key),
-            certificates.Party(issuer.identity, call.issuer_public_key),
-            self._keystore.open(issuer),
-            call.begins,
-            call.ends,
-        )
-        return pb.Response(issued_certificate=pb.IssuedCertificate(certificate=certificate))
+    def _with_certificate(
+        self, made: GeneratedKey, terms: pb.CertificateTerms, *, is_new: bool = True
+    ) -> pb.Response:
+        """Answer with a key and its certificate; a new one is nobody's if that fails."""
+        response = _made(made)
+        if not terms.ends:
+            return response
+        subject = certificates.Party(made.wrapped.identity, made.public_key)
+        try:
+            if terms.HasField("issuer"):
+                key = wire.key_from_wire(terms.issuer)
+                issuer = certificates.Party(key.identity, terms.issuer_public_key)
+            else:
+                key, issuer = made.wrapped, subject
+            validity = certificates.Validity(terms.begins, terms.ends)
+            response.generated_key.certificate = certificates.issue(
+                subject, issuer, self._keystore.open(key), validity, self._clock()
+            )
+        except Exception:
+            if made.wrapped.in_token and is_new:
+                self._keystore.destroy(made.wrapped)
+            raise
+        return response
 
     def _log_signer(self, message: pb.WrappedKey, origin: str) -> Signer:
         key = wire.key_from_wire(message)
@@ -244,22 +259,20 @@ class Worker:
 
     def _sign_archive(self, request: pb.Request) -> pb.Response:
         call = request.sign_archive
-        # Its own copy: what is signed is what was hashed, whoever else holds the pieces.
-        archive, self._archive = bytes(self._archive), bytearray()
         statement = _content(call.content)
+        # What is signed is what was hashed: nobody else has this copy of it.
+        archive = bytes(self._archive)
         if (hashlib.sha256(archive).digest(), len(archive)) != (
             statement.bundle_sha256,
             statement.bundle_length,
         ):
             raise RefusedError("the archive is not the release's")
-        signed = pb.SignedArchive()
-        for message in call.keys:
-            key = wire.key_from_wire(message)
-            if key.identity.scheme not in ARCHIVE_SCHEMES:
-                raise RefusedError(f"key is for {key.identity.scheme}, which signs no archive")
-            self._require(key.identity, key.identity.scheme, statement.app)
-            signed.signatures.append(self._keystore.open(key).sign(archive))
-        return pb.Response(signed_archive=signed)
+        key = wire.key_from_wire(call.key)
+        if key.identity.scheme not in ARCHIVE_SCHEMES:
+            raise RefusedError(f"key is for {key.identity.scheme}, which signs no archive")
+        self._require(key.identity, key.identity.scheme, statement.app)
+        signature = self._keystore.open(key).sign(archive)
+        return pb.Response(signed_archive=pb.SignedArchive(signature=signature))
 
     def _checkpoint(self, request: pb.Request) -> pb.Response:
         call = request.sign_checkpoint

@@ -12,6 +12,7 @@ from privyseald.model.errors import InvalidArgument
 from privyseald.model.fields import digest, text
 
 MAX_ASSETS = 5000
+MAX_CONFIG = 64 * 1024
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _CONTENT_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+-]{1,100}")
 _EXTENSION = re.compile(r"(\.[A-Za-z0-9._-]{1,31})?")
@@ -26,6 +27,8 @@ def check(expo: Expo) -> Expo:
     platforms = [update.platform for update in expo.updates]
     if not platforms or len(set(platforms)) != len(platforms) or not set(platforms) <= {*PLATFORMS}:
         raise InvalidArgument("expo", "must name android, ios or both, each at most once")
+    if len(expo.config) > MAX_CONFIG:
+        raise InvalidArgument("expo.config", f"must be at most {MAX_CONFIG:,} bytes")
     for update in expo.updates:
         _check_update(update)
     try:

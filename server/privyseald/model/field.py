@@ -38,6 +38,12 @@ HOPES = frozenset(
 """States of versions that sign, or may yet."""
 
 
+def embeds(plugin: str, scheme: Scheme) -> bool:
+    """Say whether a plugin's devices embed keys of a scheme: their own, or what it hangs on."""
+    own = PLUGINS[plugin]
+    return own is scheme or (own is Scheme.EXPO_V1 and scheme is Scheme.EXPO_ROOT_V1)
+
+
 @dataclass(frozen=True)
 class NativeBuild:
     """One store binary.
@@ -222,8 +228,8 @@ class FieldTrust:
     counts: tuple[CheckIns, ...] = field(default=())
 
     def live(self, scheme: Scheme) -> list[NativeBuild]:
-        """Return the live builds whose devices verify a scheme."""
-        return [b for b in self.builds if b.live and b.scheme is scheme]
+        """Return the live builds whose devices embed keys of a scheme."""
+        return [b for b in self.builds if b.live and embeds(b.plugin, scheme)]
 
     def stranded(self, key: KeyRecord, without: Iterable[int] = ()) -> list[NativeBuild]:
         """Return the live builds that no version could be signed for, some thought away."""
@@ -277,7 +283,7 @@ class FieldTrust:
         known = {d for v in key.versions for d in (v.public_key_sha256, v.anchor_sha256)}
         found = []
         for build in sorted(self.builds, key=lambda b: (b.platform, b.order), reverse=True):
-            if build.scheme is not key.scheme:
+            if not embeds(build.plugin, key.scheme):
                 continue
             mine = [c for c in recent if c.build == build.id]
             served = serving(build, key) if build.live else None

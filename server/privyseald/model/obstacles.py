@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from privyseal.verify.statement import NativeRange
 
-from privyseald.model.field import FieldTrust, NativeBuild, serving, trusted
+from privyseald.model.field import FieldTrust, NativeBuild, embeds, serving, trusted
 from privyseald.model.native import admits
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.rotation import Rotation, RotationKind, RotationState
@@ -158,7 +158,7 @@ def _still_asking(number: int, now: Situation) -> tuple[Obstacle, ...]:
     ended = [
         b
         for b in trust.builds
-        if b.scheme is now.key.scheme
+        if embeds(b.plugin, now.key.scheme)
         and not b.live
         and b.id in asked
         and old is not None

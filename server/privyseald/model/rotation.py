@@ -22,7 +22,7 @@ from enum import StrEnum
 
 from privyseald.model.errors import FailedPrecondition
 from privyseald.model.records import KeyRecord
-from privyseald.model.schemes import KeyVersionState
+from privyseald.model.schemes import KeyVersionState, Scheme
 
 
 class RotationState(StrEnum):
@@ -138,8 +138,17 @@ def require_free(others: Sequence[Rotation], kind: RotationKind) -> None:
 
 
 def require_primary(key: KeyRecord, kind: RotationKind, old: int) -> None:
-    """Raise FailedPrecondition if the version to rotate away from is not the primary."""
+    """Raise FailedPrecondition if the version to rotate away from is not the primary.
+
+    Nor is a root rotated: each leaf hangs on one, and binaries embed one.
+    """
     name = f"{key.name}/versions/{old}"
+    if key.scheme is Scheme.EXPO_ROOT_V1 and kind is RotationKind.PLANNED:
+        raise FailedPrecondition(
+            f"{key.name} is a root, whose leaf keys the daemon rotates; if others may know it, "
+            "start an emergency (--emergency), and put the next root into the next binaries",
+            reason="ROOT_NOT_ROTATED",
+        )
     if old != key.primary:
         raise FailedPrecondition(
             f"{name} is not the primary, which is version {key.primary}, so that there is "

@@ -119,6 +119,22 @@ class KeyPlace:
 
 
 @dataclass(frozen=True)
+class CertificateTerms:
+    """What certificate a new key version is to have.
+
+    Attributes:
+        begins: Seconds since 1970, UTC.
+        ends: As `begins`.
+        issuer: The app's root and its public key (SubjectPublicKeyInfo DER); self-signed if
+            absent.
+    """
+
+    begins: int
+    ends: int
+    issuer: tuple[WrappedKey, bytes] | None = None
+
+
+@dataclass(frozen=True)
 class Certified:
     """A certificate for a key version.
 

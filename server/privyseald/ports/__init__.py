@@ -11,6 +11,7 @@ from privyseald.ports.outside import (
     Peers,
     Policies,
     PolicySet,
+    Spool,
     TokenVerifier,
 )
 from privyseald.ports.repositories import (
@@ -53,6 +54,7 @@ __all__ = [
     "Rotations",
     "Sealed",
     "Signing",
+    "Spool",
     "Store",
     "TokenVerifier",
     "Tokens",

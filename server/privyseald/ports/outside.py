@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from privyseal.verify.note import Checkpoint
@@ -10,7 +11,13 @@ from privyseal.verify.statement import Statement
 
 from privyseald.model.approvals import Approval
 from privyseald.model.policy import Caller, Decider
-from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, WrappedKey
+from privyseald.model.schemes import (
+    CertificateTerms,
+    GeneratedKey,
+    KeyIdentity,
+    KeyPlace,
+    WrappedKey,
+)
 from privyseald.model.workload import Issuer, Workload
 
 
@@ -38,8 +45,32 @@ class KeyMaker(Protocol):
         ...
 
 
-class Keyholder(KeyMaker, Protocol):
+class Keyholder(Protocol):
     """Has the private keys. Each signature was verified before it is returned."""
+
+    async def generate(
+        self,
+        identity: KeyIdentity,
+        place: KeyPlace = KeyPlace(),  # noqa: B008 - frozen
+        certificate: CertificateTerms | None = None,
+    ) -> GeneratedKey:
+        """Make or take a key pair; see `KeyMaker`.
+
+        With terms, it gets a certificate in the same step: a root never certifies a key that
+        was not made there and then, nor for another time than now by the keyholder's clock.
+        """
+        ...
+
+    async def import_key(
+        self,
+        identity: KeyIdentity,
+        sealed: bytes,
+        *,
+        token: bool,
+        certificate: CertificateTerms | None = None,
+    ) -> GeneratedKey:
+        """Take a private key; see `KeyMaker`. A certificate of it is self-signed."""
+        ...
 
     async def sign_release(
         self, statement: Statement, statement_key: WrappedKey, scheme_keys: Sequence[WrappedKey]
@@ -80,31 +111,30 @@ class Keyholder(KeyMaker, Protocol):
         """
         ...
 
-    async def issue_certificate(
-        self,
-        subject: tuple[WrappedKey, bytes],
-        issuer: tuple[WrappedKey, bytes],
-        begins: int,
-        ends: int,
-    ) -> bytes:
-        """Have an X.509 certificate signed, DER; see `privyseald.keyholder.certificates`.
-
-        Args:
-            subject: Whose it is, and its public key (SubjectPublicKeyInfo DER).
-            issuer: The app's root and its public key; or the subject once more.
-            begins: Seconds since 1970, UTC.
-            ends: As `begins`.
-
-        Raises:
-            FailedPrecondition: If the two do not go together, or a key cannot be used.
-            Unavailable: If the keyholder cannot answer now.
-        """
-        ...
-
     async def destroy(self, key: WrappedKey) -> None:
         """Destroy a private key where it is, if it is in a token, and forget it everywhere.
 
         One that is gone is destroyed. Raises Unavailable.
+        """
+        ...
+
+
+class Spool(Protocol):
+    """Takes archives whole, so that nobody waits for who sends one slowly."""
+
+    def hold(
+        self, pieces: AsyncIterator[bytes], most: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Take an archive, give it back, and keep nothing of it afterwards.
+
+        Args:
+            pieces: What comes of it.
+            most: Its length at most, in bytes.
+
+        Raises:
+            InvalidArgument: If it is longer.
+            ResourceExhausted: If there are too many.
+            Unavailable: If there is no room for it.
         """
         ...
 
@@ -116,12 +146,14 @@ class Alarm(Protocol):
         """Tell of an emergency: it was requested or opened."""
         ...
 
-    def certificate_ends(self, key: str, ends: int) -> None:
-        """Tell of a key whose certificate ends soon, and that cannot be rotated now.
+    def certificate_ends(self, key: str, ends: int, error: str) -> None:
+        """Tell of a key whose certificate ends soon, and that could not be rotated.
 
         Args:
             key: Its name.
             ends: Seconds since 1970, UTC.
+            error: What kept it from that, in a word; empty if deployed releases lack the new
+                signature.
         """
         ...
 

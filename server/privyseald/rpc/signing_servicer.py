@@ -36,8 +36,8 @@ MOST = 100
 """Releases in one call, and on their way in one stream."""
 MAX_PIECE = 512 * 1024
 """Bytes of an archive in one message."""
-PIECE_WAIT = 30.0
-"""Seconds for which the next piece of an archive is waited for; others wait for their turn."""
+PIECE_WAIT, ARCHIVE_WAIT = 30.0, 600.0
+"""Seconds for which the next piece of an archive is waited for, and all of it."""
 
 
 class SigningServicer(signing_grpc.SigningServiceServicer):
@@ -133,13 +133,16 @@ def _wanted(request: signing_pb.SignReleaseRequest) -> Statement:
 
 
 async def _pieces(requests: AsyncIterator[signing_pb.SignArchiveRequest]) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + ARCHIVE_WAIT
     while True:
         try:
-            async with asyncio.timeout(PIECE_WAIT):
+            async with asyncio.timeout(min(PIECE_WAIT, end - loop.time())):
                 request = await anext(requests, None)
         except TimeoutError:
             raise Unavailable(
-                f"nothing came of the archive for {PIECE_WAIT:.0f} seconds; send it again",
+                f"nothing came of the archive for {PIECE_WAIT:.0f} seconds, or not all of it in "
+                f"{ARCHIVE_WAIT:.0f}; send it again",
                 reason="ARCHIVE_STALLED",
             ) from None
         if request is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from privyseal.verify.receipt import (
@@ -18,6 +20,7 @@ from privyseald.model.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     Unavailable,
 )
 from privyseald.model.field import needed_versions
@@ -25,10 +28,13 @@ from privyseald.model.fields import MAX_ARCHIVE
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
 from privyseald.model.schemes import ARCHIVE_SCHEMES, KeyVersionState
-from privyseald.ports import Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.ports import Keyholder, Request, Sealed, Spool, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.replay import replayed
 from privyseald.services.signing import checked, content_of, identity_sha256
+
+MOST_AT_ONCE = 2
+"""Archives of one caller on their way at one time."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,12 @@ class SignedArchive:
 class Archives:
     """Signs archives."""
 
-    def __init__(self, store: Store, access: Access, keyholder: Keyholder) -> None:
+    def __init__(self, store: Store, access: Access, keyholder: Keyholder, spool: Spool) -> None:
         self._store = store
         self._access = access
         self._keyholder = keyholder
+        self._spool = spool
+        self._under_way: Counter[str] = Counter()
 
     @replayed
     async def sign(
@@ -73,8 +81,8 @@ class Archives:
         elif statement.bundle_length > MAX_ARCHIVE:
             raise InvalidArgument("bundle_length", f"must be at most {MAX_ARCHIVE:,} for this")
         else:
-            wrapped = [version.wrapped for version in missing]
-            raw = await self._keyholder.sign_archive(statement, wrapped, pieces)
+            with self._turn(caller.principal):
+                raw = await self._signatures(statement, missing, pieces)
         added = tuple(
             SchemeSignature(v.scheme, v.algorithm, v.name, v.public_key, signature)
             for v, signature in zip(missing, raw, strict=True)
@@ -116,6 +124,32 @@ class Archives:
 
         return await self._store.commit(act, request)
 
+    async def _signatures(
+        self,
+        statement: Statement,
+        versions: Sequence[KeyVersionRecord],
+        pieces: AsyncIterator[bytes],
+    ) -> list[bytes]:
+        async with self._spool.hold(pieces, statement.bundle_length) as archive:
+            wrapped = [version.wrapped for version in versions]
+            return await self._keyholder.sign_archive(statement, wrapped, archive)
+
+    @contextmanager
+    def _turn(self, principal: str) -> Iterator[None]:
+        """Take one of a caller's turns. Raises ResourceExhausted."""
+        if self._under_way[principal] >= MOST_AT_ONCE:
+            raise ResourceExhausted(
+                f"{MOST_AT_ONCE} archives of {principal} are on their way; send one after another",
+                reason="RATE_LIMITED",
+            )
+        self._under_way[principal] += 1
+        try:
+            yield
+        finally:
+            self._under_way[principal] -= 1
+            if not self._under_way[principal]:
+                del self._under_way[principal]
+
 
 def _names(versions: Sequence[KeyVersionRecord]) -> list[str]:
     return [version.name for version in versions]
@@ -128,7 +162,9 @@ def _asked_for(view: View, wanted: Statement) -> tuple[SignedRecord, tuple[KeyVe
         DomainError: If it was not signed, or otherwise; or if no key could sign.
     """
     record = view.releases.signed(wanted.app, version=wanted.version)
-    if record is None or not record.receipt:
+    if record is not None and not record.receipt:
+        raise Unavailable("this version is being signed right now; try again", reason="IN_PROGRESS")
+    if record is None:
         raise NotFound(
             f"version {wanted.version} of apps/{wanted.app} is not signed yet; "
             "call SignRelease first",
@@ -136,6 +172,9 @@ def _asked_for(view: View, wanted: Statement) -> tuple[SignedRecord, tuple[KeyVe
         )
     if record.content_sha256 != identity_sha256(wanted, content_of(wanted)):
         raise InvalidArgument("release", "is not what was signed under this version")
+    release = view.releases.get(wanted.app, record.counter)
+    if release is not None and release.withdrawn_at:
+        raise FailedPrecondition(f"{release.name} was withdrawn", reason="RELEASE_WITHDRAWN")
     keys = [key for key in view.keys.list(wanted.app) if key.scheme in ARCHIVE_SCHEMES]
     if not keys:
         raise _no_key(wanted.app)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from privyseald.model.errors import FailedPrecondition
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import KeyVersionRecord
 from privyseald.model.schemes import (
-    Certified,
+    CertificateTerms,
     GeneratedKey,
     KeyIdentity,
     KeyPlace,
@@ -43,35 +41,43 @@ class CertifiedKeys:
         identity: KeyIdentity,
         place: KeyPlace = KeyPlace(),  # noqa: B008 - frozen
     ) -> GeneratedKey:
-        """Make or take a key pair; see `Keyholder`."""
-        return await self._certified(await self._keyholder.generate(identity, place))
+        """Make or take a key pair; see `KeyMaker`."""
+        terms = await self.terms(identity, exists=bool(place.uri))
+        return await self._keyholder.generate(identity, place, terms)
 
     async def import_key(
         self, identity: KeyIdentity, sealed: bytes, *, token: bool
     ) -> GeneratedKey:
-        """Take a private key; see `Keyholder`."""
-        made = await self._keyholder.import_key(identity, sealed, token=token)
-        return await self._certified(made)
+        """Take a private key; see `KeyMaker`."""
+        terms = await self.terms(identity, exists=True)
+        return await self._keyholder.import_key(identity, sealed, token=token, certificate=terms)
 
-    async def _certified(self, made: GeneratedKey) -> GeneratedKey:
-        identity = made.wrapped.identity
+    async def terms(
+        self, identity: KeyIdentity, *, exists: bool = False
+    ) -> CertificateTerms | None:
+        """Return what certificate a new version is to have, None if its scheme has none.
+
+        Raises:
+            FailedPrecondition: If the app's root issues none now, or none for keys that exist.
+        """
         if identity.scheme not in CERTIFIED:
-            return made
+            return None
         root: KeyVersionRecord | None = None
         if identity.scheme is Scheme.EXPO_V1:
             root = await self._store.read(lambda view: _root(view, identity.app))
-        subject = (made.wrapped, made.public_key)
-        issuer = subject if root is None else (root.wrapped, root.public_key)
-        now = self._clock()
-        ends = now + (EMBEDDED_DAYS if root is None else LEAF_DAYS) * DAY
-        if root is not None:
-            # What outlives its issuer is refused by devices.
-            ends = min(ends, root.certificate_ends)
         # Devices whose clock is late take it, too.
-        begins = now - _BACKDATED
-        certificate = await self._keyholder.issue_certificate(subject, issuer, begins, ends)
-        anchor = b"" if root is None else root.public_key_sha256
-        return replace(made, certified=Certified(certificate, ends, anchor))
+        now = self._clock()
+        if root is None:
+            return CertificateTerms(now - _BACKDATED, now + EMBEDDED_DAYS * DAY)
+        if exists:
+            raise FailedPrecondition(
+                f"{root.name} vouches only for keys that the daemon makes: binaries that embed it "
+                "take any of them; import a key into an app that has no root",
+                reason="ROOT_VOUCHES_FOR_NEW_KEYS",
+            )
+        # What outlives its issuer is refused by devices.
+        ends = min(now + LEAF_DAYS * DAY, root.certificate_ends)
+        return CertificateTerms(now - _BACKDATED, ends, (root.wrapped, root.public_key))
 
 
 def _root(view: View, app: str) -> KeyVersionRecord | None:

@@ -62,6 +62,7 @@ def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -
             "another version was made at the same time; try again", reason="KEYS_CHANGING"
         )
     record = KeyVersionRecord.of(made, KeyVersionState.PRE_ACTIVATION, now)
+    require_anchor(tx, record)
     tx.keys.add_version(record)
     protection: dict[str, Json] = dict(record.protection)
     tx.record(
@@ -77,6 +78,21 @@ def add_standby(tx: Transaction, principal: str, made: GeneratedKey, now: int) -
         }
     )
     return record
+
+
+def require_anchor(view: View, version: KeyVersionRecord) -> None:
+    """Drop a version whose certificate was issued by a root that was stopped meanwhile.
+
+    Once a suspension or a compromise has returned, nothing signed before it is released.
+    """
+    if not version.anchor_sha256:
+        return
+    root = view.keys.by_digest(version.anchor_sha256)
+    if root is None or root.state is not KeyVersionState.ACTIVE:
+        raise FailedPrecondition(
+            "the root that issued the certificate was stopped meanwhile; look at it and try again",
+            reason="KEYS_CHANGING",
+        )
 
 
 def certificate_told(version: KeyVersionRecord) -> dict[str, Json]:

@@ -24,7 +24,7 @@ from privyseald.model.schemes import (
 )
 from privyseald.ports import Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit, query_of
-from privyseald.services.key_records import certificate_told
+from privyseald.services.key_records import certificate_told, require_anchor
 from privyseald.services.replay import replayed
 
 
@@ -247,6 +247,7 @@ def require_app(view: View, app: str) -> AppRecord:
 
 def _add_key(tx: Transaction, caller: Caller, key: KeyRecord, *, act: str = "key.create") -> None:
     for version in key.versions:
+        require_anchor(tx, version)
         other = tx.keys.by_digest(version.public_key_sha256)
         if other is not None:
             raise AlreadyExists(

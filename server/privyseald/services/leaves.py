@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from privyseal.verify.receipt import receipt_parts
+from privyseal.verify.statement import Statement
+
 from privyseald.model import lifecycle
-from privyseald.model.errors import DomainError, FailedPrecondition
+from privyseald.model.errors import FailedPrecondition
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.rotation import Rotation, RotationKind, RotationState
-from privyseald.model.schemes import KeyIdentity, KeyPlace, KeyVersionState
+from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, KeyVersionState
 from privyseald.ports import Alarm, Clock, Keyholder, Sealed, Store, Transaction, View
 from privyseald.services.certificates import CertifiedKeys
 from privyseald.services.field_status import situation
@@ -30,6 +33,8 @@ from privyseald.services.sweeping import DAEMON
 
 RENEW_DAYS = 30
 """How long before a certificate's end another key takes over."""
+_LOOK = 3600
+"""Seconds between two looks at a key, so that what fails costs little while it does."""
 _WHY = "its certificate ends soon"
 
 
@@ -52,62 +57,79 @@ class Leaves:
         self._makes = makes
         self._renewal = renewal
         self._alarm = alarm
-        # When people were told of a key, seconds since 1970.
+        # When each key was looked at, and people were told of it, seconds since 1970.
+        self._looked: dict[str, int] = {}
         self._told: dict[str, int] = {}
 
     async def rotate(self) -> None:
-        """Do what is due now; what fails is tried again the next time."""
-        for key, busy in await self._store.read(_chained):
+        """Do what is due now; what fails is tried again within the hour."""
+        for app, key_id in await self._store.read(_chained):
+            name, now = f"apps/{app}/keys/{key_id}", self._clock()
+            if 0 <= now - self._looked.get(name, 0) < _LOOK:
+                continue
+            self._looked[name] = now
+            error = ""
             try:
-                await self._rotate(key, busy=busy)
-            except DomainError:
-                self._tell(key)
+                await self._rotate(app, key_id)
+            except Exception as failure:  # noqa: BLE001 - one key keeps no other from its turn
+                error = type(failure).__name__
+            await self._tell(app, key_id, error)
 
-    def _tell(self, key: KeyRecord) -> None:
-        """Tell people once a day of a key that should have been rotated."""
-        primary, now = key.version(key.primary), self._clock()
-        if primary is None or not self._due(primary) or now - self._told.get(key.name, 0) < DAY:
-            return
-        self._told[key.name] = now
-        self._alarm.certificate_ends(key.name, primary.certificate_ends)
-
-    def _due(self, version: KeyVersionRecord) -> bool:
-        ends = version.certificate_ends
-        return bool(version.anchor_sha256) and ends - self._clock() <= RENEW_DAYS * DAY
-
-    async def _rotate(self, key: KeyRecord, *, busy: bool) -> None:
+    async def _rotate(self, app: str, key_id: str) -> None:
+        key: KeyRecord = await self._store.read(lambda view: require_key(view, app, key_id))
         old = key.version(key.primary)
-        if old is None or old.state is not KeyVersionState.ACTIVE or busy:
-            raise FailedPrecondition("the key cannot be rotated now", reason="KEYS_CHANGING")
-        if due := self._due(old):
-            await self._replace(old, 1 + max(v.version for v in key.versions))
-        others = [
-            v.version
-            for v in key.versions
-            if v.version != key.primary and v.anchor_sha256 and v.state is KeyVersionState.ACTIVE
-        ]
-        if others or due:
-            await self._renewal.cover(key.app, DAEMON)
-            await self._retire(key)
+        if old is None or not old.anchor_sha256:
+            return
+        if due := old.certificate_ends - self._clock() <= RENEW_DAYS * DAY:
+            await self._replace(key, old)
+        if due or any(v is not old and v.state is KeyVersionState.ACTIVE for v in key.versions):
+            await self._renewal.cover(app, DAEMON)
+            await self._retire(app, key_id)
 
-    async def _replace(self, old: KeyVersionRecord, number: int) -> None:
+    async def _tell(self, app: str, key_id: str, error: str) -> None:
+        """Tell people once a day of a key on which something hangs that ends soon.
+
+        That is the primary, or the last certificate that devices have for what is deployed.
+        """
+        name, now = f"apps/{app}/keys/{key_id}", self._clock()
+        try:
+            ends: int = await self._store.read(lambda view: _first_end(view, app, key_id))
+        except Exception as failure:  # noqa: BLE001 - what cannot be read may end any time
+            ends, error = now, type(failure).__name__
+        if ends - now > RENEW_DAYS * DAY or now - self._told.get(name, 0) < DAY:
+            return
+        self._told[name] = now
+        self._alarm.certificate_ends(name, ends, error)
+
+    async def _replace(self, key: KeyRecord, old: KeyVersionRecord) -> None:
         """Make the next version the primary."""
+        # All that is against it, before a key pair is made.
+        await self._store.read(lambda view: _require_free(view, old))
+        number = 1 + max(v.version for v in key.versions)
         identity = KeyIdentity(old.app, old.key, number, old.scheme, old.algorithm)
-        place = KeyPlace(token=old.wrapped.in_token)
-        made = await self._makes.generate(identity, place)
-        if made.certified is None or made.certified.anchor_sha256 != old.anchor_sha256:
+        terms = await self._makes.terms(identity)
+        issuer = terms.issuer[0].identity if terms is not None and terms.issuer else None
+        if terms is None or issuer is None or issuer.public_key_sha256 != old.anchor_sha256:
             # Its root was given up: builds that trust that would refuse another's leaf.
             raise FailedPrecondition("the root has changed", reason="KEYS_CHANGING")
+        if terms.ends < old.certificate_ends + DAY:
+            raise FailedPrecondition("the root itself ends soon", reason="KEYS_CHANGING")
+        made = await self._makes.generate(identity, KeyPlace(token=old.wrapped.in_token))
+        try:
+            await self._promote(old, made)
+        except BaseException:
+            # In a token it would stay for ever, and nobody would know whose it is.
+            await self._keyholder.destroy(made.wrapped)
+            raise
+
+    async def _promote(self, old: KeyVersionRecord, made: GeneratedKey) -> None:
         now = self._clock()
         signature = await self._keyholder.sign_successor(
             old.wrapped, made.wrapped, made.public_key, now
         )
 
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:
-            key = require_key(tx, old.app, old.key)
-            current = key.version(key.primary)
-            if current != old or _in_rotation(tx, key):
-                raise FailedPrecondition("the key changed meanwhile", reason="KEYS_CHANGING")
+            key = _require_free(tx, old)
             new = add_standby(tx, DAEMON, made, now)
             life = lifecycle.activate(new.life, now, key.cryptoperiod_days)
             put(tx, new, life, Told("key.activate", DAEMON, _WHY))
@@ -127,18 +149,18 @@ class Leaves:
 
         await self._store.commit(act)
 
-    async def _retire(self, before: KeyRecord) -> None:
+    async def _retire(self, app: str, key_id: str) -> None:
         """Deactivate the chained versions that nothing needs any more."""
 
         def idle(view: View) -> list[int]:
-            found = situation(view, self._clock(), before.app, before.id)
+            found = situation(view, self._clock(), app, key_id)
             key = found.key
-            covered = all(key.primary in each.signed for each in found.deployed)
+            if any(key.primary not in signed for signed in _deployed(view, key)):
+                return []
             return [
                 v.version
                 for v in key.versions
-                if covered
-                and v.version != key.primary
+                if v.version != key.primary
                 and v.anchor_sha256
                 and v.state is KeyVersionState.ACTIVE
                 and not found.trust.lost_by_retiring(key, v.version)
@@ -149,7 +171,7 @@ class Leaves:
 
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:
             for number in idle(tx):
-                version = require_version(tx, before.app, before.id, number)
+                version = require_version(tx, app, key_id, number)
                 told = Told("key.deactivate", DAEMON, "another has taken over")
                 put(tx, version, lifecycle.deactivate(version.life), told)
             return lambda _: b""
@@ -157,12 +179,40 @@ class Leaves:
         await self._store.commit(act)
 
 
-def _chained(view: View) -> list[tuple[KeyRecord, bool]]:
-    """Return the keys with a version that has a root's certificate; whether people rotate it."""
-    names = {(v.app, v.key) for v in view.keys.chained()}
-    keys = [require_key(view, app, key) for app, key in sorted(names)]
-    return [(key, _in_rotation(view, key)) for key in keys]
+def _chained(view: View) -> list[tuple[str, str]]:
+    """Return the keys with a version that has a root's certificate: app and id."""
+    return sorted({(v.app, v.key) for v in view.keys.chained()})
 
 
-def _in_rotation(view: View, key: KeyRecord) -> bool:
-    return any(r.open for r in view.rotations.list(key.app, key.id))
+def _require_free(view: View, old: KeyVersionRecord) -> KeyRecord:
+    """Return the key of a version. Raises FailedPrecondition if it cannot be rotated now."""
+    key = require_key(view, old.app, old.key)
+    if key.version(key.primary) != old or old.state is not KeyVersionState.ACTIVE:
+        raise FailedPrecondition("its primary changed, or does not sign", reason="KEYS_CHANGING")
+    if any(r.open for r in view.rotations.list(key.app, key.id)):
+        raise FailedPrecondition("people are rotating it", reason="ROTATION_UNDER_WAY")
+    return key
+
+
+def _deployed(view: View, key: KeyRecord) -> list[set[int]]:
+    """Return which versions of a key signed each deployed release that has an Expo update."""
+    signed = []
+    for counter in sorted({c.counter for c in view.channels.list(key.app) if c.counter}):
+        release = view.releases.get(key.app, counter)
+        record = view.releases.signed(key.app, counter=counter)
+        if release is None or record is None or release.withdrawn_at or not record.receipt:
+            continue
+        payload, signatures = receipt_parts(record.receipt)
+        if Statement.parse(payload).expo is not None:
+            names = {s.key_version for s in signatures}
+            signed.append({v.version for v in key.versions if v.name in names})
+    return signed
+
+
+def _first_end(view: View, app: str, key_id: str) -> int:
+    """Return when the first certificate ends on which something hangs, seconds since 1970."""
+    key = require_key(view, app, key_id)
+    ends = {v.version: v.certificate_ends for v in key.versions if v.anchor_sha256}
+    last = [max((ends.get(n, 0) for n in signed), default=0) for signed in _deployed(view, key)]
+    # What no leaf signed is served to builds of an app certificate, and needs none.
+    return min((end for end in (*last, ends.get(key.primary, 0)) if end), default=1 << 62)

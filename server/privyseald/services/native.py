@@ -237,6 +237,15 @@ def _require_known(tx: Transaction, build: NativeBuild, *, allow_unknown: bool) 
     roots = keys.get(Scheme.EXPO_ROOT_V1) if build.scheme is Scheme.EXPO_V1 else None
     versions = (*(key.versions if key else ()), *(roots.versions if roots else ()))
     known = {v.public_key_sha256 for v in versions}
+    leaf = next(
+        (v for v in versions if v.anchor_sha256 and v.public_key_sha256 in build.trusts), None
+    )
+    if leaf is not None and not allow_unknown:
+        raise FailedPrecondition(
+            f"the build embeds the certificate of {leaf.name}, which ends soon: embed that of the "
+            "app's root, or if the build is out there already, pass --already-shipped",
+            reason="LEAF_EMBEDDED",
+        )
     unknown = [t.hex()[:16] for t in build.trusts if t not in known]
     if unknown and not allow_unknown:
         raise FailedPrecondition(

@@ -153,6 +153,7 @@ class GenerateKey(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     ADOPT_URI_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     token: _builtins.bool
     """Make it in the token rather than in software."""
     adopt_uri: _builtins.str
@@ -161,20 +162,62 @@ class GenerateKey(_message.Message):
     def identity(self) -> Global___KeyIdentity:
         """public_key_sha256 empty."""
 
+    @_builtins.property
+    def certificate(self) -> Global___CertificateTerms: ...
     def __init__(
         self,
         *,
         identity: Global___KeyIdentity | None = ...,
         token: _builtins.bool = ...,
         adopt_uri: _builtins.str = ...,
+        certificate: Global___CertificateTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_uri", b"adopt_uri", "identity", b"identity", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_uri", b"adopt_uri", "certificate", b"certificate", "identity", b"identity", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateKey: _TypeAlias = GenerateKey  # noqa: Y015
+
+@_typing.final
+class CertificateTerms(_message.Message):
+    """A certificate for a key version in the call that makes it: no issuer ever certifies
+    a key that was not made there and then.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: _builtins.int
+    ISSUER_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    issuer_public_key: _builtins.bytes
+    """SubjectPublicKeyInfo DER, of the digest in the issuer's identity."""
+    begins: _builtins.int
+    """Seconds since 1970, UTC; about now by the keyholder's own clock."""
+    ends: _builtins.int
+    @_builtins.property
+    def issuer(self) -> Global___WrappedKey:
+        """The app's root; absent if the certificate is self-signed, as that of every key
+        that existed before.
+        """
+
+    def __init__(
+        self,
+        *,
+        issuer: Global___WrappedKey | None = ...,
+        issuer_public_key: _builtins.bytes = ...,
+        begins: _builtins.int = ...,
+        ends: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins", b"begins", "ends", b"ends", "issuer", b"issuer", "issuer_public_key", b"issuer_public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateTerms: _TypeAlias = CertificateTerms  # noqa: Y015
 
 @_typing.final
 class ImportKey(_message.Message):
@@ -183,6 +226,7 @@ class ImportKey(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     SEALED_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     sealed_private_key: _builtins.bytes
     """See privyseal.v1.ImportKeyRequest."""
     token: _builtins.bool
@@ -190,16 +234,19 @@ class ImportKey(_message.Message):
     def identity(self) -> Global___KeyIdentity:
         """public_key_sha256 is the one that the private key must have."""
 
+    @_builtins.property
+    def certificate(self) -> Global___CertificateTerms: ...
     def __init__(
         self,
         *,
         identity: Global___KeyIdentity | None = ...,
         sealed_private_key: _builtins.bytes = ...,
         token: _builtins.bool = ...,
+        certificate: Global___CertificateTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "sealed_private_key", b"sealed_private_key", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "identity", b"identity", "sealed_private_key", b"sealed_private_key", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,7 +307,9 @@ Global___SignRelease: _TypeAlias = SignRelease  # noqa: Y015
 
 @_typing.final
 class TakeArchive(_message.Message):
-    """The next piece of the archive that is signed next; the first one forgets another."""
+    """The next piece of the archive that is signed next; the first one forgets another, and
+    is nothing more if it is empty.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -284,25 +333,27 @@ Global___TakeArchive: _TypeAlias = TakeArchive  # noqa: Y015
 
 @_typing.final
 class SignArchive(_message.Message):
-    """Signs the archive that was taken, if it is the one that the content speaks of."""
+    """Signs the archive that was taken, if it is the one that the content speaks of. It
+    stays until another is taken.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
-    KEYS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def content(self) -> Global___ReleaseContent: ...
     @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___WrappedKey]: ...
+    def key(self) -> Global___WrappedKey: ...
     def __init__(
         self,
         *,
         content: Global___ReleaseContent | None = ...,
-        keys: _abc.Iterable[Global___WrappedKey] | None = ...,
+        key: Global___WrappedKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,51 +452,6 @@ class SignSuccessor(_message.Message):
 Global___SignSuccessor: _TypeAlias = SignSuccessor  # noqa: Y015
 
 @_typing.final
-class IssueCertificate(_message.Message):
-    """Has a certificate signed for a key version, which is opened to prove that the
-    public key is its own.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SUBJECT_FIELD_NUMBER: _builtins.int
-    SUBJECT_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
-    ISSUER_FIELD_NUMBER: _builtins.int
-    ISSUER_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
-    BEGINS_FIELD_NUMBER: _builtins.int
-    ENDS_FIELD_NUMBER: _builtins.int
-    subject_public_key: _builtins.bytes
-    """SubjectPublicKeyInfo DER, of the digest in the subject's identity."""
-    issuer_public_key: _builtins.bytes
-    """As the subject's."""
-    begins: _builtins.int
-    """Seconds since 1970, UTC."""
-    ends: _builtins.int
-    @_builtins.property
-    def subject(self) -> Global___WrappedKey: ...
-    @_builtins.property
-    def issuer(self) -> Global___WrappedKey:
-        """The app's root, or the subject itself."""
-
-    def __init__(
-        self,
-        *,
-        subject: Global___WrappedKey | None = ...,
-        subject_public_key: _builtins.bytes = ...,
-        issuer: Global___WrappedKey | None = ...,
-        issuer_public_key: _builtins.bytes = ...,
-        begins: _builtins.int = ...,
-        ends: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "subject", b"subject"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins", b"begins", "ends", b"ends", "issuer", b"issuer", "issuer_public_key", b"issuer_public_key", "subject", b"subject", "subject_public_key", b"subject_public_key"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___IssueCertificate: _TypeAlias = IssueCertificate  # noqa: Y015
-
-@_typing.final
 class DestroyKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -478,7 +484,6 @@ class Request(_message.Message):
     SIGN_BACKUP_FIELD_NUMBER: _builtins.int
     SIGN_SUCCESSOR_FIELD_NUMBER: _builtins.int
     DESTROY_KEY_FIELD_NUMBER: _builtins.int
-    ISSUE_CERTIFICATE_FIELD_NUMBER: _builtins.int
     TAKE_ARCHIVE_FIELD_NUMBER: _builtins.int
     SIGN_ARCHIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
@@ -499,8 +504,6 @@ class Request(_message.Message):
     @_builtins.property
     def destroy_key(self) -> Global___DestroyKey: ...
     @_builtins.property
-    def issue_certificate(self) -> Global___IssueCertificate: ...
-    @_builtins.property
     def take_archive(self) -> Global___TakeArchive: ...
     @_builtins.property
     def sign_archive(self) -> Global___SignArchive: ...
@@ -516,15 +519,14 @@ class Request(_message.Message):
         sign_backup: Global___SignBackup | None = ...,
         sign_successor: Global___SignSuccessor | None = ...,
         destroy_key: Global___DestroyKey | None = ...,
-        issue_certificate: Global___IssueCertificate | None = ...,
         take_archive: Global___TakeArchive | None = ...,
         sign_archive: Global___SignArchive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "issue_certificate", b"issue_certificate", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "issue_certificate", "take_archive", "sign_archive"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "take_archive", "sign_archive"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -557,8 +559,11 @@ class GeneratedKey(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     PROTECTION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     public_key: _builtins.bytes
     """SubjectPublicKeyInfo DER."""
+    certificate: _builtins.bytes
+    """X.509, DER, if terms were given."""
     @_builtins.property
     def key(self) -> Global___WrappedKey: ...
     @_builtins.property
@@ -571,10 +576,11 @@ class GeneratedKey(_message.Message):
         key: Global___WrappedKey | None = ...,
         public_key: _builtins.bytes = ...,
         protection: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        certificate: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "protection", b"protection", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "key", b"key", "protection", b"protection", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,27 +654,6 @@ class SignedSuccessor(_message.Message):
 Global___SignedSuccessor: _TypeAlias = SignedSuccessor  # noqa: Y015
 
 @_typing.final
-class IssuedCertificate(_message.Message):
-    """X.509, DER."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CERTIFICATE_FIELD_NUMBER: _builtins.int
-    certificate: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        certificate: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___IssuedCertificate: _TypeAlias = IssuedCertificate  # noqa: Y015
-
-@_typing.final
 class TookArchive(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -687,19 +672,16 @@ Global___TookArchive: _TypeAlias = TookArchive  # noqa: Y015
 class SignedArchive(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    SIGNATURES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """In the order of the keys."""
-
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    signature: _builtins.bytes
     def __init__(
         self,
         *,
-        signatures: _abc.Iterable[_builtins.bytes] | None = ...,
+        signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -857,7 +839,6 @@ class Response(_message.Message):
     SIGNED_BACKUP_FIELD_NUMBER: _builtins.int
     SIGNED_SUCCESSOR_FIELD_NUMBER: _builtins.int
     DESTROYED_KEY_FIELD_NUMBER: _builtins.int
-    ISSUED_CERTIFICATE_FIELD_NUMBER: _builtins.int
     TOOK_ARCHIVE_FIELD_NUMBER: _builtins.int
     SIGNED_ARCHIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
@@ -880,8 +861,6 @@ class Response(_message.Message):
     @_builtins.property
     def destroyed_key(self) -> Global___DestroyedKey: ...
     @_builtins.property
-    def issued_certificate(self) -> Global___IssuedCertificate: ...
-    @_builtins.property
     def took_archive(self) -> Global___TookArchive: ...
     @_builtins.property
     def signed_archive(self) -> Global___SignedArchive: ...
@@ -898,15 +877,14 @@ class Response(_message.Message):
         signed_backup: Global___SignedBackup | None = ...,
         signed_successor: Global___SignedSuccessor | None = ...,
         destroyed_key: Global___DestroyedKey | None = ...,
-        issued_certificate: Global___IssuedCertificate | None = ...,
         took_archive: Global___TookArchive | None = ...,
         signed_archive: Global___SignedArchive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "issued_certificate", b"issued_certificate", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "issued_certificate", "took_archive", "signed_archive"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "took_archive", "signed_archive"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 

@@ -10,10 +10,10 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add the columns."""
-    for name, kind, default in (
-        ("certificate", sa.LargeBinary, sa.text("''")),
-        ("certificate_ends", sa.BigInteger, "0"),
-        ("anchor_sha256", sa.LargeBinary, sa.text("''")),
+    """Add the columns; NULL where a version has no certificate."""
+    for column in (
+        sa.Column("certificate", sa.LargeBinary),
+        sa.Column("certificate_ends", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("anchor_sha256", sa.LargeBinary),
     ):
-        op.add_column("key_versions", sa.Column(name, kind, nullable=False, server_default=default))
+        op.add_column("key_versions", column)
