@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import spy
+from tests import spy, zygote
 
 # A shell's background job ignores SIGINT, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -158,16 +158,9 @@ class Daemon:
     def run(
         self, *arguments: str, cwd: Path | None = None, stdin: str | None = None, **env: str
     ) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "privyseal", *map(str, arguments)],
-            env=self.client_env(**env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=cwd,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+        given = [str(argument) for argument in arguments]
+        done = zygote.run(given, env=self.client_env(**env), cwd=cwd, stdin=stdin, limit=60)
+        return Result(*done)
 
     def ok(self, *arguments: str, **env: str) -> dict:
         result = self.run(*arguments, "--json", **env)

@@ -14,7 +14,7 @@ GROUPS = {
     "app": "Apps.",
     "approval": "Ask for the consent of others, and give it.",
     "backup": "Make, check and open backups.",
-    "artifact": "Make what Capgo, CodePush and minisign devices want.",
+    "artifact": "Make what Capgo, CodePush, Expo, minisign and Sparkle want.",
     "ceremony": "Make keys from one reviewed file.",
     "deploy": "Point channels at releases.",
     "doctor": "Check the set-up and say what to mend.",
