@@ -15,10 +15,10 @@ from typing import Any, Self
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 
 from privyseal._version import __version__
-from privyseal.errors import ClientError, UnreachableError
+from privyseal.call_errors import explained, retryable
+from privyseal.errors import ClientError
 from privyseal.v1 import (
     access_service_pb2,
     access_service_pb2_grpc,
@@ -39,15 +39,6 @@ from privyseal.verify.statement import content_sha256
 TIMEOUT = 30.0
 _PAUSES = (0.3, 1.2)
 _TRIES = 1 + len(_PAUSES)
-_OPTIONS = {
-    "parent": "--app-id",
-    "app_id": "--app-id",
-    "native_ranges": "--android-… and --ios-…",
-    "source_commit": "--commit-sha",
-    "commit_sha": "--commit-sha",
-    "release": "--build-id",
-}
-"""How the fields that errors name are called on the command line."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +239,7 @@ class Connection:
         try:
             yield from method(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._explain(error) from None
+            raise explained(error, self._profile) from None
 
     def send(self, method: Any, request: Any, messages: Iterator[Any], seconds: float) -> Any:
         """Call a method that takes a stream and return its response; no second try.
@@ -267,7 +258,7 @@ class Connection:
         try:
             return method(messages, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._explain(error) from None
+            raise explained(error, self._profile) from None
 
     def identify(self, app: str, digest: bytes = b"") -> None:
         """Exchange the job's identity token for a session, unless there is one.
@@ -306,48 +297,11 @@ class Connection:
                     request, timeout=TIMEOUT, metadata=self._metadata, wait_for_ready=False
                 )
             except grpc.RpcError as error:
-                failure = self._explain(error)
-                if attempt == _TRIES - 1 or not _retryable(error):
+                failure = explained(error, self._profile)
+                if attempt == _TRIES - 1 or not retryable(error):
                     raise failure from None
                 time.sleep(_PAUSES[attempt])
         raise AssertionError
-
-    def _explain(self, error: grpc.RpcError) -> ClientError:
-        code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.UNAVAILABLE and _reason(error) == "":
-            return UnreachableError(self._unreachable(details))
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return UnreachableError(f"{self._profile.server} did not answer in {TIMEOUT:.0f} s")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-            return ClientError("the request is larger than the 1 MiB that the server takes")
-        if _reason(error) == "NO_CREDENTIAL" and self._profile.certificate is not None:
-            return ClientError(
-                f"{self._profile.server} takes tokens; client certificates have another port"
-            )
-        for field, option in _OPTIONS.items():
-            if details.startswith(f"{field}: "):
-                return ClientError(option + details.removeprefix(field))
-        return ClientError(details or code.name.lower().replace("_", " "))
-
-    def _unreachable(self, details: str) -> str:
-        server = self._profile.server
-        if "certificate has expired" in details or "not yet valid" in details:
-            return f"the certificate of {server} has expired or is not valid yet; renew it there"
-        if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
-            if self._profile.ca is None:
-                return f"no public CA vouches for {server}; set PRIVYSEAL_CA to its CA's file"
-            return (
-                f"{server} has a certificate that the CA in use did not issue; check PRIVYSEAL_CA"
-            )
-        if "SSL" in details or "handshake" in details.lower() or "Socket closed" in details:
-            have, wants = ("a token", "client certificates")
-            if self._profile.certificate is not None:
-                have, wants = "a client certificate", "tokens"
-            return (
-                f"TLS with {server} failed: you have {have}, and this may be the port for {wants}; "
-                "each has its own, and the CA must be the daemon's"
-            )
-        return f"cannot reach {server}; is the daemon running, and the address right?"
 
 
 def content_of(request: Any) -> bytes:
@@ -376,22 +330,6 @@ def _check_dates(path: Path) -> None:
             f"the client certificate {path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; "
             "have a new one issued"
         )
-
-
-def _reason(error: grpc.RpcError) -> str:
-    metadata: Any = error.trailing_metadata() or ()
-    for name, value in metadata:
-        if name == "grpc-status-details-bin":
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return str(info.reason)
-    return ""
-
-
-def _retryable(error: grpc.RpcError) -> bool:
-    again = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-    return error.code() in again and _reason(error) != ""
 
 
 def _app_of(request: Any) -> str:

@@ -8,11 +8,10 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 
 import grpc
 import structlog
-import uvicorn
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from privyseal.verify.keys import load_public_key, public_key_sha256
@@ -74,7 +73,7 @@ from privyseald.services.sweeping import Sweeper
 from privyseald.services.versions import Versions
 from privyseald.services.workloads import Workloads
 from privyseald.setup import clock, log_key_identity, log_verifier
-from privyseald.wiring import custody, tokens
+from privyseald.wiring import GatewayServer, custody, tokens
 
 MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
@@ -178,8 +177,7 @@ class Daemon:
         self._backups = Backups(store, access, archiver)
         self._import_note = ""
         self._servers: list[grpc.aio.Server] = []
-        self._gateway: uvicorn.Server | None = None
-        self._gateway_task: asyncio.Task[None] | None = None
+        self._gateway: GatewayServer | None = None
         self._health = HealthServicer()
         self._watches: list[asyncio.Task[None]] = []
 
@@ -206,7 +204,21 @@ class Daemon:
         # Before anybody can ask: a part that is not known yet would be one that is not there.
         await self._tell_health()
         self._servers = await self._listen(self._add_services)
-        await self._start_gateway()
+        gateway = create_gateway(
+            self.store,
+            verifier=self.verifier,
+            kept=self._kept,
+            counter=self._check_ins,
+            public_url=settings.device_url,
+            cache=Cache(settings.data / "cache", settings.cache_mb << 20),
+            sources=Sources(
+                f"{settings.device_url}/artifacts/",
+                settings.file(settings.artifacts),
+                tuple(settings.artifact_sources),
+            ),
+        )
+        self._gateway = GatewayServer(settings, gateway)
+        await self._gateway.start()
         if settings.metrics:
             host, _, port = settings.metrics.rpartition(":")
             start_http_server(int(port), host)
@@ -275,9 +287,8 @@ class Daemon:
         # What a duty has begun ends before what it needs is stopped.
         await asyncio.gather(*self._watches, return_exceptions=True)
         await asyncio.gather(*(server.stop(5) for server in self._servers))
-        if self._gateway is not None and self._gateway_task is not None:
-            self._gateway.should_exit = True
-            await self._gateway_task
+        if self._gateway is not None:
+            await self._gateway.stop()
         await self._attempt(self._check_ins.flush)
         await self.store.close()
         await self.keyholder.stop()
@@ -352,51 +363,11 @@ class Daemon:
         )
         add_services(server, servicers, self._health)
 
-    async def _start_gateway(self) -> None:
-        settings = self._settings
-        host, _, port = settings.gateway.rpartition(":")
-        config = uvicorn.Config(
-            create_gateway(
-                self.store,
-                verifier=self.verifier,
-                kept=self._kept,
-                counter=self._check_ins,
-                public_url=settings.device_url,
-                cache=Cache(settings.data / "cache", settings.cache_mb << 20),
-                sources=Sources(
-                    f"{settings.device_url}/artifacts/",
-                    settings.file(settings.artifacts),
-                    tuple(settings.artifact_sources),
-                ),
-            ),
-            host=host,
-            port=int(port),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            limit_concurrency=512,
-            timeout_graceful_shutdown=3,
-            ssl_certfile=settings.gateway_certificate,
-            ssl_keyfile=settings.gateway_key,
-        )
-        self._gateway = uvicorn.Server(config)
-        self._gateway.capture_signals = _no_signals  # type: ignore[method-assign,assignment] # the daemon's own handlers stop it
-        self._gateway_task = asyncio.create_task(self._gateway.serve())
-        while not self._gateway.started:
-            if self._gateway_task.done():
-                raise OSError(f"cannot listen on {settings.gateway}; is another daemon running?")
-            await asyncio.sleep(0.01)
-
 
 def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     # The loop may have ended when the custodian's thread hears of something.
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(event.set)
-
-
-def _no_signals() -> nullcontext[None]:
-    return nullcontext()
 
 
 async def serve(settings: Settings) -> None:

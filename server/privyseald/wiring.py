@@ -1,10 +1,15 @@
-"""What is made of the settings: the token, the custodian, issuers."""
+"""What is made of the settings: the token, the custodian, issuers, the gateway's server."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+
+import uvicorn
+from starlette.applications import Starlette
 
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
@@ -49,7 +54,7 @@ def login_to_token(settings: Settings, ask: Callable[[str], str]) -> None:
         token = replace(token, typed=ask("PIN"))
     (settings.data / REFUSED).unlink(missing_ok=True)
     # Here, so that a daemon without a token needs no PKCS #11 library.
-    from privyseald.keyholder.hsm import log_in, token_errors
+    from privyseald.keyholder.hsm_session import log_in, token_errors
 
     with token_errors(), log_in(token):
         pass
@@ -93,3 +98,46 @@ def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
         stale_seconds=given.stale_seconds,
     )
     return issuer, Jwks(source, time.monotonic)
+
+
+class GatewayServer:
+    """Serves the gateway to devices.
+
+    Args:
+        settings: Where, and with which certificate.
+        gateway: The application.
+    """
+
+    def __init__(self, settings: Settings, gateway: Starlette) -> None:
+        host, _, port = settings.gateway.rpartition(":")
+        config = uvicorn.Config(
+            gateway,
+            host=host,
+            port=int(port),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            limit_concurrency=512,
+            timeout_graceful_shutdown=3,
+            ssl_certfile=settings.gateway_certificate,
+            ssl_keyfile=settings.gateway_key,
+        )
+        self._address = settings.gateway
+        self._server = uvicorn.Server(config)
+        self._server.capture_signals = nullcontext  # type: ignore[method-assign,assignment] # the daemon's own handlers stop it
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it; when this returns, it is serving. Raises OSError if the port is taken."""
+        self._task = asyncio.create_task(self._server.serve())
+        while not self._server.started:
+            if self._task.done():
+                raise OSError(f"cannot listen on {self._address}; is another daemon running?")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Finish what was accepted and stop."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task

@@ -24,7 +24,7 @@ def kill_keyholders(daemon):
     return killed
 
 
-@pytest.mark.parametrize("seconds", [15, pytest.param(240, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [8, pytest.param(240, marks=pytest.mark.long)])
 def test_new_clients_are_served_while_keyholders_are_restarted(tmp_path, seconds):
     daemon = Daemon(tmp_path / "data")
     daemon.init()

@@ -17,10 +17,8 @@ from privyseald.adapters import schema
 from privyseald.adapters.repositories import (
     Db,
     SqlApps,
-    SqlChannels,
     SqlKeys,
     SqlLog,
-    SqlReleases,
     both_in,
 )
 from privyseald.adapters.repositories_access import (
@@ -29,6 +27,7 @@ from privyseald.adapters.repositories_access import (
     SqlPolicies,
     SqlTokens,
 )
+from privyseald.adapters.repositories_releases import SqlChannels, SqlReleases
 from privyseald.adapters.repositories_rotation import SqlNativeBuilds, SqlRotations
 from privyseald.model import merkle
 from privyseald.model.errors import AlreadyExists

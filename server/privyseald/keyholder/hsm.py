@@ -9,15 +9,11 @@ file, which every process looks for before it tries, until a person removes it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pkcs11
@@ -28,16 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.exceptions import (
     AttributeTypeInvalid,
-    PinIncorrect,
-    PinInvalid,
-    PinLenRange,
-    PinLocked,
     PKCS11Error,
 )
 from pkcs11.util.ec import encode_named_curve_parameters
 from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
 from privyseal.verify.keys import PublicKey, spki_der
 
+from privyseald.keyholder.hsm_session import log_in, token_errors
 from privyseald.keyholder.keystore import (
     BARE_LENGTHS,
     TOKEN,
@@ -49,7 +42,7 @@ from privyseald.keyholder.keystore import (
     verify_rsa_bare,
     verify_rsa_digest,
 )
-from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
+from privyseald.keyholder.keystores import HsmDownError, HsmSettings
 from privyseald.keyholder.token_uri import TokenUri
 from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
 
@@ -399,38 +392,3 @@ def _assert_attributes(private: Any, uri: TokenUri, *, generated: bool) -> dict[
         raise KeyUnusableError("the token did not make the key as asked")
     told["origin"] = "generated in the token" if told["local"] == "true" else "imported"
     return told
-
-
-def log_in(settings: HsmSettings) -> Any:
-    """Return a session that is logged in; a PIN that is wrong is tried once, by one process.
-
-    Raises:
-        HsmDownError: If that is not possible now; PinRefusedError if a person must look.
-    """
-    state = Path(settings.state)
-    refused = state / REFUSED
-    with (state / "hsm-login.lock").open("wb") as lock:
-        # One process at a time: the PIN is tried by one, and the others learn of it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if refused.exists():
-            raise PinRefusedError("the token refused the PIN before")
-        serial = settings.serial.encode() or None
-        token = pkcs11.lib(settings.module).get_token(
-            token_label=settings.token, token_serial=serial
-        )
-        try:
-            return token.open(user_pin=settings.read_pin(), rw=True)
-        except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
-            refused.write_text(type(error).__name__ + "\n")
-            raise PinRefusedError("the token refused the PIN") from None
-
-
-@contextlib.contextmanager
-def token_errors() -> Iterator[None]:
-    """Turn what a token says into what the keyholder says; a session is not used on."""
-    try:
-        yield
-    except (PKCS11Error, OSError) as error:
-        raise HsmDownError(f"the token cannot be used: {type(error).__name__}") from None
-    except RuntimeError as error:
-        raise HsmDownError(f"the module cannot be loaded: {type(error).__name__}") from None

@@ -8,7 +8,7 @@ from typing import Any
 import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
-from privyseald.keyholder.hsm import log_in, token_errors
+from privyseald.keyholder.hsm_session import log_in, token_errors
 from privyseald.keyholder.kek import KekError, KekRecord, check_of
 from privyseald.keyholder.keystores import HsmSettings
 

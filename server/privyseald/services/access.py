@@ -13,13 +13,11 @@ from privyseald.model import approvals, fields
 from privyseald.model.approvals import Approval, ApprovalState
 from privyseald.model.errors import (
     DomainError,
-    FailedPrecondition,
     InvalidArgument,
-    PermissionDenied,
     Unauthenticated,
     Unavailable,
 )
-from privyseald.model.policy import Action, Caller, Decision, Grant, Query
+from privyseald.model.policy import Action, Caller, Grant, Query
 from privyseald.model.records import SessionRecord, TokenRecord
 from privyseald.ports import (
     Clock,
@@ -29,6 +27,7 @@ from privyseald.ports import (
     Transaction,
     View,
 )
+from privyseald.services.denials import denied, needs_approval, needs_window
 from privyseald.services.refusals import Refusals
 from privyseald.services.secret_text import SESSION_PREFIX, secret_id_of
 
@@ -339,10 +338,10 @@ class Permit:
                 return Permit(self.access, caller, given, self.subject, approval.id)
         if self.subject and caller.decide(replace(query, approvals=_ANY_APPROVALS)).allowed:
             counts = (n for n in range(1, _MOST_APPROVALS) if _enough(caller, query, n))
-            raise _needs_approval(action, app, self.subject, decision, next(counts, 1))
+            raise needs_approval(action, app, self.subject, decision, next(counts, 1))
         if caller.decide(replace(query, window=True)).allowed:
-            raise _needs_window(app, decision)
-        raise _denied(caller, query, decision)
+            raise needs_window(app, decision)
+        raise denied(caller, query, decision)
 
 
 def query_of(
@@ -386,54 +385,5 @@ def _check_certificate(view: View, serial: str) -> None:
         )
 
 
-def _target(app: str) -> str:
-    return "all apps" if app == fields.ALL_APPS else f"apps/{app}"
-
-
-def _denied(caller: Caller, query: Query, decision: Decision) -> PermissionDenied:
-    what = f"{query.action} on {_target(query.app)}"
-    if not query.bound:
-        return PermissionDenied(
-            f"this session is for apps/{caller.session_app} and the bundles that it named, not "
-            f"for {what}; exchange another identity token",
-            reason="SESSION_BOUND",
-        )
-    if decision.policies:
-        return PermissionDenied(
-            f"{what} is forbidden to {caller.principal} by policy {', '.join(decision.policies)}",
-            reason="POLICY_FORBIDS",
-        )
-    unmet = {g.mismatch(caller.attributes) for g in caller.grants} - {""}
-    if unmet:
-        return PermissionDenied(
-            f"{caller.principal} has no grant for {what} with its {', '.join(sorted(unmet))}; "
-            "ask an admin for one",
-            reason="NO_GRANT",
-        )
-    return PermissionDenied(
-        f"{caller.principal} has no grant for {what}; ask an admin for one", reason="NO_GRANT"
-    )
-
-
 def _enough(caller: Caller, query: Query, approvals: int) -> bool:
     return caller.decide(replace(query, approvals=approvals)).allowed
-
-
-def _needs_approval(
-    action: Action, app: str, subject: str, decision: Decision, needed: int
-) -> FailedPrecondition:
-    count = f" --needed {needed}" if needed > 1 else ""
-    return FailedPrecondition(
-        f"policy {', '.join(decision.policies)} asks for the consent of others; ask with: "
-        f"privyseal approval request --action {action} --app-id {app} --subject '{subject}'"
-        f"{count} --reason 'WHY'",
-        reason="APPROVAL_REQUIRED",
-    )
-
-
-def _needs_window(app: str, decision: Decision) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"policy {', '.join(decision.policies)} asks for a signing window; ask for one with: "
-        f"privyseal approval window --app-id {app} --reason 'WHY'",
-        reason="WINDOW_REQUIRED",
-    )
