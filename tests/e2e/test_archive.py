@@ -86,6 +86,23 @@ def test_the_receipt_gets_the_archives_signature_and_the_log_tells(daemon, to):
     assert not to.call(to.signing.SignRelease, request).archive_wanted
 
 
+def test_the_same_request_id_asks_for_one_thing(daemon, to):
+    app = make_app(daemon, to)
+    request = release(app)
+    to.call(to.signing.SignRelease, request)
+    with pytest.raises(grpc.RpcError) as error:
+        to.signing.SignArchive(messages(request), metadata=to._metadata, timeout=30)
+    assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    wanted = release(app)
+    wanted.request_id = str(uuid.uuid4())
+    first, second = (
+        to.signing.SignArchive(messages(wanted), metadata=to._metadata, timeout=30)
+        for _ in range(2)
+    )
+    assert first.signatures
+    assert first == second
+
+
 BAD = {
     "another archive": ({"archive": ARCHIVE[:-1] + b"x"}, "not the one that was signed"),
     "a shorter one": ({"archive": ARCHIVE[:-1]}, "not the one that was signed"),

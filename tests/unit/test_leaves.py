@@ -1,5 +1,7 @@
 """The daemon rotates the leaf keys of a root, and guards the root."""
 
+import asyncio
+
 import pytest
 from cryptography import x509
 from privyseal.verify.errors import VerificationError
@@ -140,7 +142,7 @@ def test_a_key_pair_that_does_not_become_one_is_destroyed(world, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(world.store, "commit", down)
         world.sweep()
-    assert world.keyholder.destroyed == ["apps/app/keys/expo-v1/versions/2"]
+    assert set(world.keyholder.destroyed) == {"apps/app/keys/expo-v1/versions/2"}
     assert world.alarms
 
 
@@ -270,3 +272,156 @@ def test_a_leaf_is_not_what_binaries_embed(world):
     with pytest.raises(FailedPrecondition) as error:
         world.embed(leaf)
     assert error.value.reason == "LEAF_EMBEDDED"
+
+
+def due(world):
+    """Bring a world to where its leaf is due, with a device and a release."""
+    root = world.root()
+    world.leaf()
+    world.embed(root)
+    world.publish()
+    world.days(61)
+    world.key = "expo-v1"
+    return root
+
+
+def test_a_key_that_was_committed_is_not_destroyed_though_the_commit_failed(world, monkeypatch):
+    """What is kept outside cannot be written; what was committed stays."""
+    due(world)
+
+    def full(_note):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.kept, "write", full)
+        world.sweep()
+    assert world.key_record().primary == 2
+    assert world.keyholder.destroyed == []
+
+
+def test_a_daemon_that_stops_meanwhile_destroys_no_key_that_was_committed(world, monkeypatch):
+    due(world)
+    real, entered = world.store.commit, asyncio.Event()
+
+    async def slow(*given):
+        entered.set()
+        await asyncio.sleep(0.05)
+        return await real(*given)
+
+    async def stop():
+        duty = asyncio.ensure_future(world.leaf_keys.rotate())
+        await entered.wait()
+        duty.cancel()
+        await asyncio.wait([duty])
+
+    monkeypatch.setattr(world.store, "commit", slow)
+    world.run(stop())
+    assert world.key_record().primary == 2
+    assert world.keyholder.destroyed == []
+
+
+def test_what_people_are_rotating_to_is_left_alone(world):
+    root = due(world)
+    world.now -= 61 * DAY
+    world.start()
+    for _ in range(4):
+        world.advance()
+        world.days(0.1)
+        world.sweep()
+        assert world.states()[2] == "active"
+        assert world.updates_with(root.certificate)
+    assert world.states() == {1: "deactivated", 2: "active"}
+
+
+def test_a_promoted_rotation_that_waits_for_old_binaries_keeps_no_leaf_from_rotating(world):
+    """An app certificate first, a root later: both kinds of binaries are out there for long."""
+    first = world.leaf()
+    world.embed(first)
+    world.publish()
+    world.key = "expo-v1"
+    root = world.root()
+    world.start()
+    world.embed(root, "android-2.0.0-20")
+    for _ in range(3):
+        world.advance()
+    for day in range(200):
+        world.days(1)
+        world.sweep()
+        assert world.updates_with(root.certificate, privyseal_native_version="2.0.0"), day
+        assert world.updates_with(first.certificate, privyseal_native_version="1.0.0"), day
+    assert world.alarms == []
+    assert world.key_record().primary > 2
+    world.days(40)
+    world.end(BUILD)
+    world.advance(force=True)
+    assert world.rotation().state == "retired"
+    assert world.states()[1] == "deactivated"
+
+
+def test_builds_with_a_root_that_was_given_up_are_not_taken_any_more(world):
+    root = world.root()
+    world.leaf()
+    world.key = "expo-root-v1"
+    world.start(emergency=True)
+    with pytest.raises(FailedPrecondition) as error:
+        world.embed(root)
+    assert error.value.reason == "BUILD_BEHIND_ROTATION"
+    new = world.version(2)
+    world.key = "expo-v1"
+    world.standby()
+    world.embed(new)
+
+
+def test_no_rotation_leads_to_a_leaf_that_ends_or_hangs_on_nothing(world):
+    world.root()
+    world.leaf()
+    world.key = "expo-v1"
+    world.standby()
+    world.days(70)
+    with pytest.raises(FailedPrecondition) as error:
+        world.start(new=2)
+    assert error.value.reason == "CERTIFICATE_ENDS"
+    world.start()
+    assert world.rotation().new == 3, "a new one, rather than the old standby"
+    world.abort()
+    world.key = "expo-root-v1"
+    world.start(emergency=True)
+    world.key = "expo-v1"
+    world.start(emergency=True)
+    assert world.version(world.key_record().primary).anchor_sha256 == (
+        world.view(lambda view: view.keys.get(APP, "expo-root-v1")).version(2).public_key_sha256
+    )
+
+
+def test_a_suspended_leaf_that_devices_hang_on_is_told_of(world):
+    due(world)
+    world.change("suspend", 1, reason="test")
+    world.sweep()
+    assert world.alarms == ["apps/app/keys/expo-v1"]
+
+
+def test_a_clock_that_was_ahead_strands_nobody(world):
+    root = world.root()
+    world.leaf()
+    world.embed(root)
+    world.publish()
+    world.days(50)
+    world.sweep()
+    world.days(15)
+    world.sweep()
+    world.days(-15)
+    for _ in range(60):
+        world.sweep()
+        assert world.updates_with(root.certificate)
+        world.days(1)
+
+
+def test_an_alarm_of_the_future_silences_none(world):
+    due(world)
+    world.key = "expo-root-v1"
+    world.change("suspend", 1, reason="test")
+    world.days(400)
+    world.sweep()
+    world.days(-400)
+    world.sweep()
+    assert len(world.alarms) == 2

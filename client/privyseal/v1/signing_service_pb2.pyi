@@ -96,8 +96,8 @@ class SignArchiveRequest(_message.Message):
     """What comes next of the archive, at most 512 KiB."""
     @_builtins.property
     def release(self) -> Global___SignReleaseRequest:
-        """Of the release, all that SignRelease was called with; its request_id is the
-        one of this call.
+        """Of the release, all that SignRelease was called with, but for the request_id,
+        which is one of this call.
         """
 
     def __init__(

@@ -195,7 +195,8 @@ class SqlKeys(Part):
     def chained(self) -> Sequence[KeyVersionRecord]:
         t = schema.key_versions
         chained = t.c.anchor_sha256.is_not(None)
-        query = select(t).where(t.c.state == KeyVersionState.ACTIVE, chained)
+        living = t.c.state.in_([KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED])
+        query = select(t).where(living, chained)
         return [_key_version(row) for row in self.rows(query)]
 
 

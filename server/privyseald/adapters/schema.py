@@ -65,6 +65,7 @@ key_versions = Table(
     Column("compromised_at", BigInteger, nullable=False, server_default="0"),
     # NULL: no empty value of bytes is written the same for every database.
     Column("certificate", LargeBinary),
+    Column("certificate_begins", BigInteger, nullable=False, server_default="0"),
     Column("certificate_ends", BigInteger, nullable=False, server_default="0"),
     Column("anchor_sha256", LargeBinary),
     PrimaryKeyConstraint("app", "key", "version"),

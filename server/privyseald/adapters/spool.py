@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import IO
 
 from privyseald.model.errors import InvalidArgument, ResourceExhausted, Unavailable
 
+RESERVE = 1 << 30
+"""Bytes on the disk that are left to others."""
 _PIECE = 512 * 1024
 
 
@@ -38,6 +42,9 @@ class FileSpool:
             )
         self._free -= 1
         try:
+            # The database may be on the same disk, and everybody needs that.
+            if shutil.disk_usage(self._folder).free < most + RESERVE:
+                raise OSError(errno.ENOSPC, "no room for an archive")
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 await _fill(file, pieces, most)
                 file.seek(0)

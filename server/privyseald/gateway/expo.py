@@ -124,7 +124,11 @@ async def _chosen(
         if certificate is None or not anchor or (trusts and anchor not in trusts):
             continue
         lasts = certificate.ends - now
-        if lasts >= _CHAINED_FOR and (chosen is None or lasts > chosen[0]):
+        if (
+            certificate.begins <= now
+            and lasts >= _CHAINED_FOR
+            and (chosen is None or lasts > chosen[0])
+        ):
             chosen = (lasts, signature, certificate)
     if chosen is None:
         return None

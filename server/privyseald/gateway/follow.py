@@ -52,12 +52,13 @@ class Registered:
 class Certificate:
     """What the log has of a key version's certificate.
 
-    `anchor_sha256` is of the public key that it hangs on, empty if it is self-signed; `ends`
-    in seconds since 1970.
+    `anchor_sha256` is of the public key that it hangs on, empty if it is self-signed; `begins`
+    and `ends` in seconds since 1970.
     """
 
     sha256: bytes
     anchor_sha256: bytes
+    begins: int
     ends: int
 
 
@@ -141,6 +142,7 @@ class Followed:
             self.certificates[act["keyVersion"]] = Certificate(
                 bytes.fromhex(act["certificateSha256"]),
                 bytes.fromhex(act["anchorSha256"]),
+                act["certificateBegins"],
                 act["certificateEnds"],
             )
 

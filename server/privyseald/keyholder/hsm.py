@@ -259,7 +259,7 @@ class HsmKeystore:
 
     def _adopt(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
         private, public = self._find(uri, identity.algorithm)
-        label = str(private[Attribute.LABEL])
+        label = _label(private)
         if _OWN_LABEL.fullmatch(label) and label != identity.name:
             raise KeyUnusableError("the key in the token is another key version's")
         protection = _assert_attributes(private, uri, generated=generated)
@@ -321,6 +321,15 @@ class HsmKeystore:
             )
             source = publics[0] if len(publics) == 1 else private
             return private, _public_key(source, private.key_type, algorithm)
+
+
+def _label(private: Any) -> str:
+    """Return an object's label; empty if it has none, or the module knows of none."""
+    with token_errors():
+        try:
+            return str(private[Attribute.LABEL])
+        except AttributeTypeInvalid:
+            return ""
 
 
 def _token_objects(private: PrivateKey) -> tuple[dict[Attribute, Any], dict[Attribute, Any]]:

@@ -122,7 +122,7 @@ def made_from_wire(message: pb.GeneratedKey, terms: CertificateTerms | None) -> 
     certified = None
     if terms is not None:
         issuer = terms.issuer[0].identity.public_key_sha256 if terms.issuer is not None else b""
-        certified = Certified(message.certificate, terms.ends, issuer)
+        certified = Certified(message.certificate, terms.begins, terms.ends, issuer)
     return GeneratedKey(
         key_from_wire(message.key), message.public_key, dict(message.protection), certified
     )

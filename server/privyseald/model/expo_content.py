@@ -36,7 +36,8 @@ def check(expo: Expo) -> Expo:
             updates=tuple(sorted(expo.updates, key=lambda u: u.platform)), config=expo.config
         )
         value = made.to_json()
-        size = len(canonical(value))
+        # As deep as it is in the statement: what can be encoded here can be there.
+        size = len(canonical({"predicate": {"expo": value}}))
     except (VerificationError, ValueError, RecursionError) as error:
         raise InvalidArgument(
             "expo.config", f"must be a JSON object without fractions, with ASCII names: {error}"

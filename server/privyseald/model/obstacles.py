@@ -60,7 +60,9 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
     key, trust = now.key, now.trust
     live = trust.live(key.scheme)
     new = key.version(rotation.new)
-    if new is None or new.state in _UNFIT:
+    # What was promoted can have been replaced since; what it replaced is retired all the same.
+    replaced = rotation.state is RotationState.PROMOTED and key.primary != rotation.new
+    if new is None or (new.state in _UNFIT and not replaced):
         state = new.state if new is not None else "missing"
         remedy = (
             "start another rotation, away from it"

@@ -49,6 +49,7 @@ class KeyVersionRecord:
     expires_at: int = 0
     compromised_at: int = 0
     certificate: bytes = b""
+    certificate_begins: int = 0
     certificate_ends: int = 0
     anchor_sha256: bytes = b""
 
@@ -73,6 +74,7 @@ class KeyVersionRecord:
             record = replace(
                 record,
                 certificate=certified.certificate,
+                certificate_begins=certified.begins,
                 certificate_ends=certified.ends,
                 anchor_sha256=certified.anchor_sha256,
             )

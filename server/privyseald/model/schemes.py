@@ -140,12 +140,14 @@ class Certified:
 
     Attributes:
         certificate: X.509, DER.
-        ends: When it ends, seconds since 1970.
+        begins: When it begins, seconds since 1970.
+        ends: When it ends.
         anchor_sha256: SHA-256 of the public key (SubjectPublicKeyInfo DER) that it hangs on,
             and that binaries embed; empty if it is self-signed.
     """
 
     certificate: bytes
+    begins: int
     ends: int
     anchor_sha256: bytes = b""
 

@@ -88,7 +88,7 @@ class Keys(Protocol):
         ...
 
     def chained(self) -> Sequence[KeyVersionRecord]:
-        """Return the active versions whose certificates a root issued, of all apps."""
+        """Return the versions with certificates of a root that sign, or may again, of all apps."""
         ...
 
 

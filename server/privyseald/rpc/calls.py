@@ -310,10 +310,23 @@ def _too_many(what: str) -> ResourceExhausted:
     return ResourceExhausted(f"too many {what}; wait a second and try again", reason="RATE_LIMITED")
 
 
-def idempotent(caller: Caller, request: Message, encode: Callable[[Any], Message]) -> Request:
-    """Return what makes a mutation idempotent. Raises InvalidArgument for its request_id."""
+def idempotent(
+    caller: Caller, request: Message, encode: Callable[[Any], Message], *, kind: str = ""
+) -> Request:
+    """Return what makes a mutation idempotent. Raises InvalidArgument for its request_id.
+
+    Args:
+        caller: Who asks.
+        request: What for.
+        encode: Makes the answer a message.
+        kind: What it is, where the same message asks for two things.
+    """
     request_id = fields.request_id(request.request_id)  # type: ignore[attr-defined]
-    body = type(request).__name__.encode() + b"\n" + request.SerializeToString(deterministic=True)
+    body = (
+        (kind or type(request).__name__).encode()
+        + b"\n"
+        + request.SerializeToString(deterministic=True)
+    )
     return Request(
         caller.principal,
         request_id,

@@ -83,7 +83,7 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
         caller = await enter(first.release)
         answer = await self._archives.sign(
             caller,
-            idempotent(caller, first.release, _archive_signed),
+            idempotent(caller, first.release, _archive_signed, kind="SignArchive"),
             _wanted(first.release),
             _pieces(requests),
         )

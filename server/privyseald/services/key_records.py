@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from privyseal.verify.canonical import Json
 
 from privyseald.model.errors import FailedPrecondition, NotFound
-from privyseald.model.lifecycle import Life
+from privyseald.model.lifecycle import DAY, Life
 from privyseald.model.obstacles import Obstacle
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import GeneratedKey, KeyVersionState
 from privyseald.ports import Transaction, View
+
+LEAF_SPARE_DAYS = 30
+"""How long before a certificate's end its key leads nowhere any more."""
 
 
 def forced(against: Sequence[Obstacle]) -> dict[str, Json]:
@@ -95,12 +98,22 @@ def require_anchor(view: View, version: KeyVersionRecord) -> None:
         )
 
 
+def serves_on(view: View, version: KeyVersionRecord, now: int) -> bool:
+    """Say whether its certificate, if it has one of a root, lasts for a rotation to it."""
+    if not version.anchor_sha256:
+        return True
+    root = view.keys.by_digest(version.anchor_sha256)
+    active = root is not None and root.state is KeyVersionState.ACTIVE
+    return active and version.certificate_ends - now > LEAF_SPARE_DAYS * DAY
+
+
 def certificate_told(version: KeyVersionRecord) -> dict[str, Json]:
     """Return what a leaf tells of a version's certificate; nothing if it has none."""
     if not version.certificate:
         return {}
     return {
         "certificateSha256": hashlib.sha256(version.certificate).hexdigest(),
+        "certificateBegins": version.certificate_begins,
         "certificateEnds": version.certificate_ends,
         "anchorSha256": version.anchor_sha256.hex(),
     }

@@ -6,17 +6,24 @@ new version; then the old one is retired, unless a build trusts nothing but its 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from privyseal.verify.receipt import receipt_parts
 from privyseal.verify.statement import Statement
 
 from privyseald.model import lifecycle
-from privyseald.model.errors import FailedPrecondition
+from privyseald.model.errors import DomainError, FailedPrecondition
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.rotation import Rotation, RotationKind, RotationState
-from privyseald.model.schemes import GeneratedKey, KeyIdentity, KeyPlace, KeyVersionState
+from privyseald.model.schemes import (
+    GeneratedKey,
+    KeyIdentity,
+    KeyPlace,
+    KeyVersionState,
+    WrappedKey,
+)
 from privyseald.ports import Alarm, Clock, Keyholder, Sealed, Store, Transaction, View
 from privyseald.services.certificates import CertifiedKeys
 from privyseald.services.field_status import situation
@@ -68,23 +75,32 @@ class Leaves:
             if 0 <= now - self._looked.get(name, 0) < _LOOK:
                 continue
             self._looked[name] = now
-            error = ""
-            try:
-                await self._rotate(app, key_id)
-            except Exception as failure:  # noqa: BLE001 - one key keeps no other from its turn
-                error = type(failure).__name__
+            # Twice: another daemon that came first has then done it.
+            error = await self._try(app, key_id) and await self._try(app, key_id)
             await self._tell(app, key_id, error)
+
+    async def _try(self, app: str, key_id: str) -> str:
+        """Rotate a key if that is due; return what went wrong, in a word."""
+        try:
+            await self._rotate(app, key_id)
+        except Exception as failure:  # noqa: BLE001 - one key keeps no other from its turn
+            return type(failure).__name__
+        return ""
 
     async def _rotate(self, app: str, key_id: str) -> None:
         key: KeyRecord = await self._store.read(lambda view: require_key(view, app, key_id))
         old = key.version(key.primary)
         if old is None or not old.anchor_sha256:
             return
-        if due := old.certificate_ends - self._clock() <= RENEW_DAYS * DAY:
+        if due := old.certificate_ends - self._clock() <= RENEW_DAYS * DAY or self._early(old):
             await self._replace(key, old)
         if due or any(v is not old and v.state is KeyVersionState.ACTIVE for v in key.versions):
             await self._renewal.cover(app, DAEMON)
             await self._retire(app, key_id)
+
+    def _early(self, version: KeyVersionRecord) -> bool:
+        """Say whether its certificate begins later: the clock was ahead when it was made."""
+        return version.certificate_begins > self._clock()
 
     async def _tell(self, app: str, key_id: str, error: str) -> None:
         """Tell people once a day of a key on which something hangs that ends soon.
@@ -96,7 +112,7 @@ class Leaves:
             ends: int = await self._store.read(lambda view: _first_end(view, app, key_id))
         except Exception as failure:  # noqa: BLE001 - what cannot be read may end any time
             ends, error = now, type(failure).__name__
-        if ends - now > RENEW_DAYS * DAY or now - self._told.get(name, 0) < DAY:
+        if ends - now > RENEW_DAYS * DAY or 0 <= now - self._told.get(name, 0) < DAY:
             return
         self._told[name] = now
         self._alarm.certificate_ends(name, ends, error)
@@ -112,15 +128,31 @@ class Leaves:
         if terms is None or issuer is None or issuer.public_key_sha256 != old.anchor_sha256:
             # Its root was given up: builds that trust that would refuse another's leaf.
             raise FailedPrecondition("the root has changed", reason="KEYS_CHANGING")
-        if terms.ends < old.certificate_ends + DAY:
+        if terms.ends < old.certificate_ends + DAY and not self._early(old):
             raise FailedPrecondition("the root itself ends soon", reason="KEYS_CHANGING")
         made = await self._makes.generate(identity, KeyPlace(token=old.wrapped.in_token))
+        # It ends though the daemon stops meanwhile: only then is it known what became of the key.
+        promoting = asyncio.ensure_future(self._promote(old, made))
         try:
-            await self._promote(old, made)
+            await asyncio.shield(promoting)
         except BaseException:
-            # In a token it would stay for ever, and nobody would know whose it is.
-            await self._keyholder.destroy(made.wrapped)
+            await asyncio.wait([promoting])
+            await self._destroy_unless_kept(made.wrapped)
             raise
+
+    async def _destroy_unless_kept(self, made: WrappedKey) -> None:
+        """Destroy a key pair of which the store knows nothing.
+
+        In a token it would stay for ever, and nobody would know whose it is. What a commit
+        that failed has written all the same is kept, and so is what cannot be looked up.
+        """
+        digest = made.identity.public_key_sha256
+        try:
+            kept = await self._store.read(lambda view: view.keys.by_digest(digest))
+        except DomainError:
+            return
+        if kept is None:
+            await self._keyholder.destroy(made)
 
     async def _promote(self, old: KeyVersionRecord, made: GeneratedKey) -> None:
         now = self._clock()
@@ -155,7 +187,9 @@ class Leaves:
         def idle(view: View) -> list[int]:
             found = situation(view, self._clock(), app, key_id)
             key = found.key
-            if any(key.primary not in signed for signed in _deployed(view, key)):
+            if _in_rotation(view, key) or any(
+                key.primary not in signed for signed in _deployed(view, key)
+            ):
                 return []
             return [
                 v.version
@@ -189,9 +223,14 @@ def _require_free(view: View, old: KeyVersionRecord) -> KeyRecord:
     key = require_key(view, old.app, old.key)
     if key.version(key.primary) != old or old.state is not KeyVersionState.ACTIVE:
         raise FailedPrecondition("its primary changed, or does not sign", reason="KEYS_CHANGING")
-    if any(r.open for r in view.rotations.list(key.app, key.id)):
+    if _in_rotation(view, key):
         raise FailedPrecondition("people are rotating it", reason="ROTATION_UNDER_WAY")
     return key
+
+
+def _in_rotation(view: View, key: KeyRecord) -> bool:
+    """Say whether people lead to another version; what was promoted changes no primary."""
+    return any(r.under_way for r in view.rotations.list(key.app, key.id))
 
 
 def _deployed(view: View, key: KeyRecord) -> list[set[int]]:
@@ -212,7 +251,14 @@ def _deployed(view: View, key: KeyRecord) -> list[set[int]]:
 def _first_end(view: View, app: str, key_id: str) -> int:
     """Return when the first certificate ends on which something hangs, seconds since 1970."""
     key = require_key(view, app, key_id)
-    ends = {v.version: v.certificate_ends for v in key.versions if v.anchor_sha256}
-    last = [max((ends.get(n, 0) for n in signed), default=0) for signed in _deployed(view, key)]
-    # What no leaf signed is served to builds of an app certificate, and needs none.
-    return min((end for end in (*last, ends.get(key.primary, 0)) if end), default=1 << 62)
+    leaves = {v.version: v for v in key.versions if v.anchor_sha256}
+    anchors = {v.anchor_sha256 for v in leaves.values()}
+    # Each root has devices of its own; of builds that nobody registered, it may be any.
+    trusted = {t for b in view.builds.list(app) if b.live for t in b.trusts} & anchors or anchors
+    ends = [leaves[key.primary].certificate_ends] if key.primary in leaves else []
+    for signed in _deployed(view, key):
+        for anchor in trusted:
+            mine = [leaves[n] for n in signed if n in leaves and leaves[n].anchor_sha256 == anchor]
+            # What no leaf signed is served to builds of an app certificate, and needs none.
+            ends += [max(v.certificate_ends for v in mine)] if mine else []
+    return min(ends, default=1 << 62)

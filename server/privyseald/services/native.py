@@ -259,7 +259,10 @@ def _require_up_to_date(tx: Transaction, build: NativeBuild) -> None:
     """From OVERLAP on, refuse new builds that would depend on the version that goes."""
     for rotation in tx.rotations.list(build.app):
         key = tx.keys.get(build.app, rotation.key)
-        if key is None or rotation.state not in _AFTER_OVERLAP or key.scheme is not build.scheme:
+        if key is None or rotation.state not in _AFTER_OVERLAP:
+            continue
+        root = key.scheme is Scheme.EXPO_ROOT_V1
+        if not field.embeds(build.plugin, key.scheme) or (root and not field.trusted(build, key)):
             continue
         fit = [v for v in key.versions if v.version >= rotation.new]
         if not any(v.trusted_with(build.trusts) for v in fit):

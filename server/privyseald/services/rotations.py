@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
@@ -16,11 +16,13 @@ from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transacti
 from privyseald.services.access import Access
 from privyseald.services.field_status import situation
 from privyseald.services.key_records import (
+    LEAF_SPARE_DAYS,
     Told,
     add_standby,
     put,
     require_key,
     require_version,
+    serves_on,
 )
 from privyseald.services.readiness import ready, require_covered, require_rotation
 from privyseald.services.renewal import Renewal
@@ -109,7 +111,8 @@ class Rotations:
             # Before a key pair is made for it.
             rotation.require_free(others, kind)
             rotation.require_primary(found, kind, start.old or found.primary)
-            return start.new or _next_version(found, others, kind)
+            usable = {v.version for v in found.versions if serves_on(view, v, self._clock())}
+            return start.new or _next_version(found, others, kind, usable)
 
         chosen: int = await self._store.read(choose)
         made: GeneratedKey | None = None
@@ -127,6 +130,12 @@ class Rotations:
             rotation_id = str(1 + len(others))
             begun_from = start.old or found.primary
             rotation.start(found, others, kind, begun_from, chosen)
+            if not serves_on(tx, require_version(tx, app, key_id, chosen), now):
+                raise FailedPrecondition(
+                    f"the certificate of {found.name}/versions/{chosen} ends within "
+                    f"{LEAF_SPARE_DAYS} days, or its root does not sign; rotate to another",
+                    reason="CERTIFICATE_ENDS",
+                )
             for other in others:
                 # One that was promoted leads nowhere when what it promoted is given up.
                 gone = other.open and other.new == begun_from and kind is RotationKind.EMERGENCY
@@ -302,17 +311,22 @@ class Rotations:
 _FIT = frozenset({KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE})
 
 
-def _next_version(key: KeyRecord, others: Sequence[Rotation], kind: RotationKind) -> int:
+def _next_version(
+    key: KeyRecord, others: Sequence[Rotation], kind: RotationKind, usable: Container[int]
+) -> int:
     """Return the version that a rotation leads to if nobody names one, 0 for a new one."""
     if kind is RotationKind.EMERGENCY:
         under_way = next((r.new for r in others if r.under_way), 0)
         version = key.version(under_way)
-        if version is not None and under_way != key.primary and version.state in _FIT:
+        fit = version is not None and version.state in _FIT and under_way in usable
+        if fit and under_way != key.primary:
             return under_way
     waiting = [
         v.version
         for v in key.versions
-        if v.state is KeyVersionState.PRE_ACTIVATION and v.version > key.primary
+        if v.state is KeyVersionState.PRE_ACTIVATION
+        and v.version > key.primary
+        and v.version in usable
     ]
     return max(waiting, default=0)
 

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add the columns; NULL where a version has no certificate."""
     for column in (
         sa.Column("certificate", sa.LargeBinary),
+        sa.Column("certificate_begins", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("certificate_ends", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("anchor_sha256", sa.LargeBinary),
     ):
