@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from privyseal.errors import ClientError
+from privyseal.expo_runtime import runtime_version
 from privyseal.script_literals import (
     MAX_SCRIPT,
     Computed,
@@ -263,7 +264,6 @@ def _expo(root: Path) -> list[Found]:
     found = []
     for platform, code in (("android", "versionCode"), ("ios", "buildNumber")):
         unread: dict[str, str] = {}
-        version = project.say("version_name", unread, "version")
         number = project.say("version_code", unread, platform, code)
         certificate = project.say("public_keys", unread, "updates", "codeSigningCertificate")
         key = _text(root / certificate) if certificate else ""
@@ -273,6 +273,9 @@ def _expo(root: Path) -> list[Found]:
                 + _REMEDIES["public_keys"]
             )
         plugin = "expo" if certificate else ""
+        version = project.runtime_version(platform, unread) if certificate else ""
+        if not version and "version_name" not in unread:
+            version = project.say("version_name", unread, "version")
         found.append(Found(platform, version, number, plugin, (key,) if key else (), unread))
     return found
 
@@ -304,6 +307,29 @@ class _Expo:
                 return over
         value = _get(self._values, *names)
         return "" if value is None else str(value)
+
+    def runtime_version(self, platform: str, unread: dict[str, str]) -> str:
+        """Return what devices with code signing say of themselves; it stands for the version."""
+        if self._file and re.search(r"\bruntimeVersion\b", self._script):
+            written = self._over("version_name", unread, "runtimeVersion")
+            if not written:
+                unread["version_name"] = (
+                    f"{self._file} computes its runtimeVersion, which is not run here; "
+                    + _REMEDIES["version_name"]
+                )
+            return written
+        values = self._values if isinstance(self._values, dict) else {}
+        own = values.get(platform)
+        told = (own if isinstance(own, dict) else {}).get("runtimeVersion")
+        if not (told or values.get("runtimeVersion")):
+            return ""
+        version = runtime_version(values, platform)
+        if not version:
+            unread["version_name"] = (
+                "the project's runtime version is not written in app.json; "
+                + _REMEDIES["version_name"]
+            )
+        return version
 
     def _over(self, attribute: str, unread: dict[str, str], *names: str) -> str:
         *outer, name = names

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import subprocess
+import urllib.error
 import urllib.request
 import uuid
 from email.parser import BytesParser
@@ -30,6 +31,11 @@ def export(tmp_path_factory):
         write(root / bundle, f"hermes {platform}".encode() * 1000)
         listed = [{"path": p, "ext": e} for p, e in zip(assets, kinds, strict=True)]
         files[platform] = {"bundle": bundle, "assets": [*listed, listed[0]]}
+        write(root / f"{bundle}.map", b"the source")
+    dom = f"www.bundle/{'d' * 32}.html"
+    write(root / dom, b"<!doctype html>")
+    write(root / f"www.bundle/{'d' * 32}.map", b"the source")
+    files["android"]["assets"].append({"path": dom, "ext": "html"})
     for name, content in assets.items():
         write(root / name, content)
     value = {"version": 0, "bundler": "metro", "fileMetadata": files}
@@ -142,10 +148,18 @@ def check_files(manifest, export, platform):
     """Fetch every file that a manifest names, and check it as devices do."""
     bundle = f"_expo/static/js/{platform}/index-{'a' * 32}.hbc"
     launch, assets = manifest["launchAsset"], manifest["assets"]
-    assert [a["fileExtension"] for a in assets] == [".png", ".ttf"]
-    assert [a["contentType"] for a in assets] == ["image/png", "font/ttf"]
+    assert [a["fileExtension"] for a in assets[:2]] == [".png", ".ttf"]
+    assert [a["contentType"] for a in assets[:2]] == ["image/png", "font/ttf"]
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{launch['url']}.map", timeout=20)
     assert manifest["extra"]["expoClient"]["name"] == "Shöp"
+    assert launch["key"] == hashlib.sha256((export / bundle).read_bytes()).hexdigest()[:32]
     names = [bundle, *sorted(f"assets/{p.name}" for p in (export / "assets").iterdir())]
+    if platform == "android":
+        # Code opens it by this name, which the device makes of key and extension.
+        dom = assets.pop()
+        assert dom["key"] + dom["fileExtension"] == f"{'d' * 32}.html"
+        assert dom["url"].endswith(f"/www.bundle/{'d' * 32}.html")
     for asset, name in zip((launch, *assets), names, strict=True):
         with urllib.request.urlopen(asset["url"], timeout=20) as answer:
             content = answer.read()
@@ -207,9 +221,13 @@ BAD = {
         "lacks a member",
     ),
     "no runtime version": ({"expoConfig.json": b"{}"}, "--runtime-version"),
+    "a fingerprint": (
+        {"expoConfig.json": b'{"runtimeVersion": {"policy": "fingerprint"}}'},
+        "runtimeversion:resolve --platform android",
+    ),
     "a fraction": (
         {"expoConfig.json": b'{"runtimeVersion": "1", "a": 0.5}'},
-        "expoConfig.json cannot be signed",
+        "expoConfig.json.a cannot be signed",
     ),
 }
 
@@ -231,6 +249,16 @@ def test_a_damaged_export_is_refused_in_one_line(daemon, export, tmp_path, what)
     assert message in result.err
     assert len(result.err.strip().splitlines()) <= 3
     assert not (tmp_path / "receipt.json").exists()
+
+
+def test_each_platform_has_its_own_runtime_version(daemon, export, tmp_path):
+    app = make_app(daemon, tmp_path, "expo-v1")
+    versions = ("--runtime-version", "android=7", "--runtime-version", "8")
+    assert publish(daemon, tmp_path, export, app, *versions).code == 0
+    for platform, version in (("android", "7"), ("ios", "8")):
+        served = fetch(daemon, app, platform, **{"Expo-Runtime-Version": version})
+        assert json.loads(served["manifest"][1])["runtimeVersion"] == version
+    assert fetch(daemon, app, "ios", **{"Expo-Runtime-Version": "7"}) is None
 
 
 def test_a_web_build_is_no_export(daemon, www, tmp_path):

@@ -82,8 +82,16 @@ def test_the_manifest_is_the_protocols(world):
     assert "expo-signature" not in multipart(unsigned[1], unsigned[2])["manifest"][0]
     ios = multipart(*world.fetch(expo_platform="ios")[1:])["manifest"][1]
     assert json.loads(ios)["id"] != manifest["id"]
-    injected = world.fetch(expo_expect_signature='sig, keyid="a\\"b", alg="x"')
-    assert 'keyid="root"' in multipart(*injected[1:])["manifest"][0]["expo-signature"]
+    for key_id, told in (
+        ("my key", "my key"),
+        ("root/1:2", "root/1:2"),
+        (r"a\"b", r"a\"b"),
+        (r"a\b", "root"),
+        ("a\tb", "root"),
+    ):
+        answer = world.fetch(expo_expect_signature=f'sig, keyid="{key_id}", alg="x"')
+        header = multipart(*answer[1:])["manifest"][0]["expo-signature"]
+        assert f'keyid="{told}", alg=' in header
 
 
 def test_a_changed_certificate_in_the_database_is_not_served(world):

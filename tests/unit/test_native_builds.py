@@ -8,8 +8,9 @@ from privyseald.gateway.check_ins import MOST_STRANGERS
 from privyseald.model.errors import DomainError, InvalidArgument, PermissionDenied, Unavailable
 from privyseald.model.field import NativeBuild, check
 from privyseald.model.native import NativeVersion
+from privyseald.model.schemes import Scheme
 
-from tests.simulator import APP
+from tests.simulator import APP, World
 
 OLD, NEW = "android-1.0.0-10", "android-2.0.0-20"
 
@@ -180,3 +181,39 @@ def test_what_others_wrote_does_nothing_to_a_terminal():
     assert shown == "a\N{REPLACEMENT CHARACTER}]52;c;x" + "\N{REPLACEMENT CHARACTER}" * 2 + "2J" + (
         "\N{REPLACEMENT CHARACTER}b\tc\nd"
     )
+
+
+def test_builds_of_expo_are_named_by_any_runtime_version(tmp_path):
+    (tmp_path / "expo").mkdir()
+    world = World(tmp_path / "expo", scheme=Scheme.EXPO_V1, plugin="expo")
+    try:
+        for name, id_of in (
+            ("exposdk:57.0.0", "android-exposdk-57.0.0"),
+            ("1.4.0(37)", "android-1.4.0-37-"),
+            ("0f" * 20, "android-" + "0f" * 20),
+        ):
+            trusts = (world.version(1).public_key_sha256,)
+            build = NativeBuild(APP, "", "android", name, "", "expo", trusts, registered_at=0)
+            made = world.do(
+                world.builds.register(
+                    *(world.olivia, world.request(), build),
+                    allow_unknown=False,
+                    already_shipped=False,
+                )
+            )
+            assert made.id == id_of
+            native = NativeVersion("android", name)
+            world.publish()
+            served = world.run(world.resolver.channel(APP, "production", native))
+            assert served.build.id == id_of
+        with pytest.raises(InvalidArgument):
+            build = NativeBuild(APP, "", "android", "a b", "", "expo", (b"x" * 32,), 0)
+            world.do(
+                world.builds.register(
+                    *(world.olivia, world.request(), build),
+                    allow_unknown=True,
+                    already_shipped=False,
+                )
+            )
+    finally:
+        world.close()

@@ -141,6 +141,40 @@ def test_expo_says_it_in_a_file(expo):
 
 
 @pytest.mark.parametrize(
+    ("runtime", "android", "ios"),
+    [
+        ("7", "7", "7"),
+        ({"policy": "appVersion"}, "1.2.0", "1.2.0"),
+        ({"policy": "nativeVersion"}, "1.2.0(7)", "1.2.0(7.1)"),
+    ],
+)
+def test_expo_devices_go_by_their_runtime_version(expo, runtime, android, ios):
+    project = {"expo": {**EXPO["expo"], "runtimeVersion": runtime}}
+    (expo / "app.json").write_text(json.dumps(project))
+    assert [each.version_name for each in read_project(expo)] == [android, ios]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "app.json",
+            json.dumps({"expo": {**EXPO["expo"], "runtimeVersion": {"policy": "fingerprint"}}}),
+        ),
+        (
+            "app.config.js",
+            "export default ({config}) => ({...config, slug: 'x', runtimeVersion: v()})",
+        ),
+    ],
+)
+def test_a_runtime_version_that_is_not_written_is_asked_for(expo, file, text):
+    (expo / file).write_text(text)
+    for each in read_project(expo):
+        assert each.version_name == ""
+        assert "--version-name" in each.unread["version_name"]
+
+
+@pytest.mark.parametrize(
     ("script", "says"),
     [
         (SAYS_ALL, ("1.3.0", "12", "12.1")),

@@ -15,7 +15,9 @@ MANIFEST = "pro-manifest.json"
 MAX_FILES = 65_000
 MAX_TOTAL = 4_000_000_000
 _LEFT_OUT = {".DS_Store", "Thumbs.db"}
-_MAPS = (".js.map", ".css.map")
+_MAPS = (".js.map", ".css.map", ".hbc.map", ".bundle.map", ".jsbundle.map")
+_DOM = "www.bundle/"
+"""Where Expo's exports have DOM components; their maps have no other sign."""
 _REACT_NATIVE = (".bundle", ".jsbundle", ".hbc")
 _FORBIDDEN = set('\\:*?"<>|')
 
@@ -70,7 +72,8 @@ def scan(root: Path, *, source_maps: bool = False) -> Tree:
             relative = path.relative_to(top).as_posix()
             if name in _LEFT_OUT or relative == MANIFEST:
                 continue
-            if not source_maps and name.endswith(_MAPS):
+            dom_map = relative.startswith(_DOM) and name.endswith(".map")
+            if not source_maps and (dom_map or name.endswith(_MAPS)):
                 left_out += 1
                 continue
             found.append(_source(path, _checked(relative)))

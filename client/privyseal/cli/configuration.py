@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+_CHAIN = [
+    '  "plugins": ["./with-certificate-chain"]',
+    "",
+    "app.json has no word for the chain, without which devices refuse every update. Write",
+    "with-certificate-chain.js beside it:",
+    "",
+    "  const { AndroidConfig, ...plugins } = require('expo/config-plugins');",
+    "  const NAME =",
+    "    'expo.modules.updates.CODE_SIGNING_INCLUDE_MANIFEST_RESPONSE_CERTIFICATE_CHAIN';",
+    "  module.exports = (config) =>",
+    "    plugins.withExpoPlist(",
+    "      plugins.withAndroidManifest(config, (c) => {",
+    "        const app = AndroidConfig.Manifest.getMainApplicationOrThrow(c.modResults);",
+    "        AndroidConfig.Manifest.addMetaDataItemToMainApplication(app, NAME, 'true');",
+    "        return c;",
+    "      }),",
+    "      (c) => {",
+    "        c.modResults.EXUpdatesCodeSigningIncludeManifestResponseCertificateChain = true;",
+    "        return c;",
+    "      },",
+    "    );",
+]
 
-def configuration(scheme: str, app_id: str, public: str, *, chained: bool = False) -> list[str]:
+
+def configuration(
+    scheme: str, app_id: str, public: str, *, file: str = "", chained: bool = False
+) -> list[str]:
     """Return what a native project must say, in lines.
 
     Args:
         scheme: Of the key.
         app_id: Its app.
         public: What devices embed of it, as text.
+        file: Where that was written.
         chained: Its certificate hangs on another, which they embed instead.
     """
     if chained:
-        return ["Devices are sent that certificate: embed that of the root (expo-root-v1), not it."]
+        return [
+            "Devices are sent that certificate: embed that of the root (expo-root-v1), not it, and",
+            "turn the chain on there (docs/keys.md, Expo).",
+        ]
     if scheme == "capawesome-v1":
         one_line = public.replace("\n", "")
         plugin, key, quoted = "LiveUpdate", "publicKey", f"'{one_line}'"
@@ -40,19 +69,18 @@ def configuration(scheme: str, app_id: str, public: str, *, chained: bool = Fals
             f"  <string>{public.strip()}</string>",
         ]
     elif scheme in {"expo-v1", "expo-root-v1"}:
-        chain = ['      "codeSigningIncludeManifestResponseCertificateChain": true,']
-        return [
+        lines = [
             "",
-            "Put the certificate into the project, and into app.json:",
+            f"Put {file} into the project, and into app.json:",
             "",
             '  "updates": {',
-            f'      "url": "https://YOUR-GATEWAY/apps/{app_id}/expo",',
-            '      "codeSigningCertificate": "./THE-CERTIFICATE.pem",',
-            *(chain if scheme == "expo-root-v1" else []),
-            '      "codeSigningMetadata": { "keyid": "main", "alg": "rsa-v1_5-sha256" },',
-            '      "requestHeaders": { "expo-channel-name": "YOUR-CHANNEL" }',
-            "  }",
+            f'    "url": "https://YOUR-GATEWAY/apps/{app_id}/expo",',
+            f'    "codeSigningCertificate": "./{file}",',
+            '    "codeSigningMetadata": { "keyid": "main", "alg": "rsa-v1_5-sha256" },',
+            '    "requestHeaders": { "expo-channel-name": "YOUR-CHANNEL" }',
+            "  },",
         ]
+        return lines if scheme == "expo-v1" else [*lines, *_CHAIN]
     else:
         return []
     return [

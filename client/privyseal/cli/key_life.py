@@ -85,7 +85,13 @@ def create_standby(
         "Compile it in beside the present key where the plugin takes several. A build that trusts",
         "it alone gets nothing before a rotation has reached DISTRIBUTING (`privyseal rotation",
         "start`, then `advance`): do that before such a build ships.",
-        *configuration(scheme, app_id, text, chained=bool(made.certificate_anchor_sha256)),
+        *configuration(
+            scheme,
+            app_id,
+            text,
+            file=str(public or "it"),
+            chained=bool(made.certificate_anchor_sha256),
+        ),
     )
 
 

@@ -34,7 +34,9 @@ TYPE = click.option(
     "--artifact-type", type=click.Choice(["zip", "manifest"]), default="zip", show_default=True
 )
 RUNTIME = click.option(
-    "--runtime-version", default="", help="Of an Expo export; over its expoConfig.json."
+    "--runtime-version",
+    multiple=True,
+    help="Of an Expo export, over its expoConfig.json; or android=… and ios=….",
 )
 VERSION = click.option("--version", "version", default="", help="The release's version.")
 RANGES = tuple(
@@ -119,7 +121,9 @@ def generate_signing_key(
         {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
         f"created {key.primary}; the private key stays in the daemon",
         f"wrote {public}",
-        *configuration(scheme, app_id, text, chained=bool(first.certificate_anchor_sha256)),
+        *configuration(
+            scheme, app_id, text, file=str(public), chained=bool(first.certificate_anchor_sha256)
+        ),
     )
 
 

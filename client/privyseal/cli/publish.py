@@ -124,6 +124,11 @@ def publish_build(
                 "no device plugin verifies that: make a key for yours with `privyseal live-update "
                 "generate-signing-key`"
             )
+        if request.HasField("expo") and b'"gateway":"http:' in signed.statement:
+            out.note(
+                "the update names http:// addresses, which release builds refuse: set public_url "
+                "in privyseald.toml to the gateway's https:// address, and publish anew"
+            )
         url = _upload(values, storage, public_url, bundle, upload)
         out.note(f"uploaded to {url}")
         if url.startswith("file:"):

@@ -224,7 +224,7 @@ class SignReleaseResponse(_message.Message):
     COUNTER_FIELD_NUMBER: _builtins.int
     ARCHIVE_WANTED_FIELD_NUMBER: _builtins.int
     statement: _builtins.bytes
-    """The DSSE envelope, JSON."""
+    """The statement that was signed, JSON: the payload of the receipt's DSSE envelope."""
     receipt: _builtins.bytes
     """The receipt, JSON: what `privyseal verify` reads."""
     counter: _builtins.int

@@ -335,13 +335,13 @@ class ExpoAsset(_message.Message):
     EXTENSION_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Its name in the zip, whose last part devices know it by: A-Z a-z 0-9 . _ -,
-    and another for each asset of an update.
+    """Its name in the zip, whose last part devices know it by, without the extension:
+    A-Z a-z 0-9 . _ -, and another for each asset of an update.
     """
     content_type: _builtins.str
     """Such as image/png."""
     extension: _builtins.str
-    """With its dot, at most 32 characters; or empty."""
+    """With its dot, at most 32 characters."""
     sha256: _builtins.bytes
     """SHA-256 of it, 32 bytes."""
     def __init__(

@@ -33,9 +33,9 @@ class ExpoAsset:
     """A file that an update needs beside its code.
 
     Attributes:
-        path: Its name in the bundle; the last part is its key, by which devices know it.
+        path: Its name in the bundle.
         content_type: Such as image/png.
-        extension: With its dot, or empty.
+        extension: With its dot.
         sha256: Of its content, 32 bytes.
     """
 
@@ -46,8 +46,12 @@ class ExpoAsset:
 
     @property
     def key(self) -> str:
-        """What devices name it by: the last part of its path, an MD5 in Expo's own exports."""
-        return self.path.rpartition("/")[2]
+        """What devices name it by, together with the extension: an MD5 in Expo's exports.
+
+        It is the last part of the path without the extension: code refers to the files of DOM
+        components by their whole names, under which devices then have them.
+        """
+        return self.path.rpartition("/")[2].removesuffix(self.extension)
 
 
 @dataclass(frozen=True)
@@ -171,13 +175,20 @@ def manifest(statement: Statement, platform: str) -> bytes:
     extra: dict[str, Json] = {}
     if expo.config:
         extra["expoClient"] = expo.parsed_config
-    launch = ExpoAsset(update.launch_path, *_LAUNCH, update.launch_sha256)
+        told = expo.parsed_config.get("extra")
+        # Where libraries look for the project's id.
+        if isinstance(told, dict) and isinstance(told.get("eas"), dict):
+            extra["eas"] = told["eas"]
+    launch = _asset(ExpoAsset(update.launch_path, *_LAUNCH, update.launch_sha256), base)
+    # By its content, not its name: devices keep a file whose key they know, unread, and
+    # exports can give another content the same name.
+    launch["key"] = update.launch_sha256.hex()[:32]
     return canonical(
         {
             "id": update_id(statement, platform),
             "createdAt": f"{created:%Y-%m-%dT%H:%M:%S}.{statement.counter % 1000:03}Z",
             "runtimeVersion": update.runtime_version,
-            "launchAsset": _asset(launch, base),
+            "launchAsset": launch,
             "assets": [_asset(asset, base) for asset in update.assets],
             "metadata": {},
             "extra": extra,
@@ -217,12 +228,10 @@ def signature_header(signature: bytes, key_id: str) -> str:
 
 def _asset(asset: ExpoAsset, base: str) -> dict[str, Json]:
     digest = base64.urlsafe_b64encode(asset.sha256).rstrip(b"=").decode()
-    value: dict[str, Json] = {
+    return {
         "key": asset.key,
         "contentType": asset.content_type,
         "url": f"{base}/{quote(asset.path)}",
         "hash": digest,
+        "fileExtension": asset.extension,
     }
-    if asset.extension:
-        value["fileExtension"] = asset.extension
-    return value

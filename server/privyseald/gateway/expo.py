@@ -29,7 +29,8 @@ _HEADERS = {
     "cache-control": "private, max-age=0",
 }
 _MOST_MANIFESTS = 64
-_KEY_ID = re.compile(r'keyid="([A-Za-z0-9._-]{1,64})"')
+# A string of RFC 8941, with what is escaped in it; it goes back as it came.
+_KEY_ID = re.compile(r'''keyid="((?:[ !#-\[\]-~]|\\["\\]){1,200})"''')
 _CHAINED_FOR = 3600
 """Seconds that a certificate must last still when it is sent: downloads take their time."""
 

@@ -100,7 +100,7 @@ class Fetcher:
                 return
             listed = self._sources.lists(url)
             if not listed and not url.startswith("https://"):
-                raise ArtifactError("neither https nor listed in artifact_sources")
+                raise ArtifactError(f"{url[:200]} is neither https nor listed in artifact_sources")
             pool = self._any if listed else self._public
             async with pool.stream("GET", url, extensions=_TIMEOUT) as response:
                 if response.status != 200:

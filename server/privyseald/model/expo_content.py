@@ -6,7 +6,7 @@ import re
 
 from privyseal.verify.canonical import canonical
 from privyseal.verify.errors import VerificationError
-from privyseal.verify.expo import MAX_EXPO, PLATFORMS, Expo, ExpoUpdate
+from privyseal.verify.expo import MAX_EXPO, PLATFORMS, Expo, ExpoAsset, ExpoUpdate
 
 from privyseald.model.errors import InvalidArgument
 from privyseald.model.fields import digest, text
@@ -15,7 +15,7 @@ MAX_ASSETS = 5000
 MAX_CONFIG = 64 * 1024
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _CONTENT_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+-]{1,100}")
-_EXTENSION = re.compile(r"(\.[A-Za-z0-9._-]{1,31})?")
+_EXTENSION = re.compile(r"\.[A-Za-z0-9._-]{1,31}")
 
 
 def check(expo: Expo) -> Expo:
@@ -53,8 +53,9 @@ def _check_update(update: ExpoUpdate) -> None:
     if len(update.assets) > MAX_ASSETS:
         raise InvalidArgument("expo.assets", f"must be at most {MAX_ASSETS:,}")
     seen: set[str] = set()
-    for path in (update.launch_path, *(asset.path for asset in update.assets)):
-        key = path.rpartition("/")[2]
+    launch = ExpoAsset(update.launch_path, "", "", b"")
+    for asset in (launch, *update.assets):
+        path, key = asset.path, asset.key
         text(path, "expo.path", 1024, least=1)
         parts = path.split("/")
         if not _KEY.fullmatch(key) or any(part in {"", ".", ".."} for part in parts):
@@ -69,4 +70,4 @@ def _check_update(update: ExpoUpdate) -> None:
         if not _CONTENT_TYPE.fullmatch(asset.content_type):
             raise InvalidArgument("expo.content_type", "must be a media type such as image/png")
         if not _EXTENSION.fullmatch(asset.extension):
-            raise InvalidArgument("expo.extension", "must be such as .png, or empty")
+            raise InvalidArgument("expo.extension", "must be such as .png; devices want one")

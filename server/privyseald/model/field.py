@@ -7,6 +7,7 @@ that it trusts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -115,7 +116,9 @@ class CheckIns:
 
 def build_id(platform: str, version_name: str, version_code: str) -> str:
     """Return the id of a build that nobody named."""
-    return "-".join(part for part in (platform, version_name, version_code) if part)
+    name = "-".join(part for part in (platform, version_name, version_code) if part)
+    # Runtime versions of Expo's have signs that a name has not.
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
 
 
 def check(build: NativeBuild) -> NativeBuild:

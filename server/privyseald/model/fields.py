@@ -16,6 +16,7 @@ _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_RUNTIME = re.compile(r"[A-Za-z0-9.:()_+-]{1,64}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _PRINCIPAL = re.compile(
     r"(token|certificate):[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
@@ -69,6 +70,12 @@ def native_version(value: str, field: str) -> str:
     if len(value) > 32:
         raise InvalidArgument(field, "must be at most 32 characters")
     return _match(NATIVE_VERSION, field, value, "must be a version such as 1.2.3")
+
+
+def runtime_version(value: str, field: str) -> str:
+    """Return a runtime version of Expo's, by which devices name their binary."""
+    why = "must be a runtime version: 1 to 64 letters, digits and . : ( ) _ + -"
+    return _match(_RUNTIME, field, value, why)
 
 
 def version(value: str) -> str:

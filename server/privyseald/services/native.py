@@ -70,7 +70,10 @@ class NativeBuilds:
             already_shipped: It is out there, whether its keys are still wanted or not; also
                 one that was ended counts again. For who manages keys.
         """
-        fields.native_version(build.version_name, "version_name")
+        if build.plugin == "expo":
+            fields.runtime_version(build.version_name, "version_name")
+        else:
+            fields.native_version(build.version_name, "version_name")
         build_id = build.id or field.build_id(
             build.platform, build.version_name, build.version_code
         )

@@ -18,3 +18,7 @@ def upgrade() -> None:
         sa.Column("anchor_sha256", sa.LargeBinary),
     ):
         op.add_column("key_versions", column)
+    # Runtime versions of Expo's are longer than versions of stores.
+    for table in ("native_builds", "check_ins"):
+        with op.batch_alter_table(table) as changed:
+            changed.alter_column("version_name", type_=sa.String(64), existing_nullable=False)
