@@ -206,14 +206,11 @@ def test_builds_of_expo_are_named_by_any_runtime_version(tmp_path):
             world.publish()
             served = world.run(world.resolver.channel(APP, "production", native))
             assert served.build.id == id_of
+        bad = NativeBuild(APP, "", "android", "a b", "", "expo", (b"x" * 32,), 0)
+        register = world.builds.register(
+            world.olivia, world.request(), bad, allow_unknown=True, already_shipped=False
+        )
         with pytest.raises(InvalidArgument):
-            build = NativeBuild(APP, "", "android", "a b", "", "expo", (b"x" * 32,), 0)
-            world.do(
-                world.builds.register(
-                    *(world.olivia, world.request(), build),
-                    allow_unknown=True,
-                    already_shipped=False,
-                )
-            )
+            world.do(register)
     finally:
         world.close()
