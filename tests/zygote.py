@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 MODULES = (
@@ -73,12 +74,15 @@ def _run(request: dict, streams: list[int]) -> None:
     os.environ.update(request["env"])
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     sys.argv = ["privyseal", *request["arguments"]]
+    signal.alarm(int(request["limit"]))
     code = 1
     try:
         importlib.import_module("privyseal.__main__").main()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -113,10 +117,10 @@ def run(
     """Run the command line; return its exit status, output and errors.
 
     Raises:
-        TimeoutError: If it does not end within so many seconds.
+        ConnectionError: If nobody tells how it ended. After `limit` seconds an alarm ends it.
     """
     request = json.dumps(
-        {"arguments": arguments, "env": env, "cwd": str(cwd or Path.cwd())}
+        {"arguments": arguments, "env": env, "cwd": str(cwd or Path.cwd()), "limit": limit}
     ).encode()
     ours, theirs = socket.socketpair()
     with (
@@ -132,8 +136,12 @@ def run(
         streams = [given.fileno(), out.fileno(), errors.fileno()]
         socket.send_fds(ours, [len(request).to_bytes(8)], streams)
         ours.sendall(request)
-        ours.settimeout(limit)
-        code = int.from_bytes(ours.recv(2), signed=True)
+        # It ends by itself a little sooner, by the alarm below.
+        ours.settimeout(limit + 10)
+        told = ours.recv(2, socket.MSG_WAITALL)
+        if len(told) != 2:
+            raise ConnectionError("the zygote did not tell how the command line ended")
+        code = int.from_bytes(told, signed=True)
         out.seek(0)
         errors.seek(0)
         return code, out.read().decode(), errors.read().decode()
