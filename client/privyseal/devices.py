@@ -107,9 +107,8 @@ def expo(receipt: Receipt, platform: str, key_id: str, target: Path) -> str:
         ClientError: If it cannot be written.
         VerificationError: If the receipt has no expo-v1 signature, or nothing for the platform.
     """
-    receipt.signature("expo-v1")
-    # The newest: of others the certificate may have ended.
-    signature = [s for s in receipt.signatures if s.scheme == "expo-v1"][-1]
+    # Of others the certificate may have ended.
+    signature = receipt.newest("expo-v1")
     manifest = expo_v1.manifest(receipt.statement, platform)
     each = expo_v1.signatures(receipt.statement, signature.signature)[platform]
     with _written(target) as out:
@@ -124,7 +123,7 @@ def sparkle(receipt: Receipt, target: Path) -> str:
         ClientError: If the file cannot be written.
         VerificationError: If the receipt has no sparkle-ed25519 signature.
     """
-    text = sparkle_text(receipt.signature("sparkle-ed25519").signature, receipt.statement)
+    text = sparkle_text(receipt.newest("sparkle-ed25519").signature, receipt.statement)
     with _written(target) as out:
         out.write(text.encode() + b"\n")
     return text

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from privyseal.verify import expo
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
+from privyseal.verify.note import Checkpoint
+from privyseal.verify.receipt import Receipt, SchemeSignature
 from privyseal.verify.statement import Statement
 from privyseald.model import expo_content
 from privyseald.model.errors import InvalidArgument
@@ -203,3 +205,15 @@ def test_good_content_is_brought_into_its_one_form():
     assert made.updates == EXPO.updates
     assert made.config == b'{"a":"\xc3\xa4","b":1}'
     assert len(made.content_sha256) == 32
+
+
+def test_the_newest_version_is_what_an_artifact_is_made_with():
+    """The primary stands first, and what only old binaries need comes after it."""
+    signed = tuple(
+        SchemeSignature(scheme, "rsa-2048", f"apps/a/keys/{scheme}/versions/{n}", b"", b"")
+        for scheme, n in (("statement-v1", 1), ("expo-v1", 10), ("expo-v1", 9))
+    )
+    receipt = Receipt(STATEMENT, signed, {}, 0, Checkpoint("log", 1, b"r" * 32))
+    assert receipt.newest("expo-v1").key_version.endswith("/10")
+    with pytest.raises(VerificationError, match="no signature for minisign"):
+        receipt.newest("minisign")

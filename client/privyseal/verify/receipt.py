@@ -69,6 +69,18 @@ class Receipt:
                 return candidate
         raise VerificationError(f"receipt has no signature for {scheme}")
 
+    def newest(self, scheme: str) -> SchemeSignature:
+        """Return the signature of a scheme by the latest version of its key.
+
+        Others are for binaries that trust no newer one.
+
+        Raises:
+            VerificationError: If there is none.
+        """
+        self.signature(scheme)
+        found = [s for s in self.signatures if s.scheme == scheme]
+        return max(found, key=lambda s: int(s.key_version.rpartition("/")[2]))
+
 
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
