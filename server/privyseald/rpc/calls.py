@@ -25,6 +25,7 @@ from privyseald.services.secret_text import secret_id_of
 
 _Req = TypeVar("_Req", bound=Message)
 _Res = TypeVar("_Res")
+_In = TypeVar("_In")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Method = Callable[[Any, _Req, Caller], Awaitable[_Res]]
 Enter = Callable[[Message], Awaitable[Caller]]
@@ -171,33 +172,19 @@ def call(method: Method[_Req, _Res]) -> Callable[[Any, _Req, Context], Awaitable
 
 
 def call_of_many(
-    method: Callable[[Any, _Req, Enter], Awaitable[_Res]],
-) -> Callable[[Any, _Req, Context], Awaitable[_Res]]:
-    """Make a servicer's method out of one that lets the caller in for each part of a call."""
+    method: Callable[[Any, _In, Enter], Awaitable[_Res]],
+) -> Callable[[Any, _In, Context], Awaitable[_Res]]:
+    """Make a servicer's method out of one that lets the caller in for each part of a call.
+
+    The parts are in one message, or come as a stream.
+    """
     calls = CALLS.labels(method.__name__)
 
     @functools.wraps(method)
-    async def handler(self: Any, request: _Req, context: Context) -> _Res:
+    async def handler(self: Any, given: _In, context: Context) -> _Res:
         calls.inc()
         try:
-            return await method(self, request, self.gate.many(context))
-        except Exception as error:  # noqa: BLE001 - every error becomes a status
-            await abort(context, error)
-
-    return handler
-
-
-def call_with_stream(
-    method: Callable[[Any, AsyncIterator[_Req], Enter], Awaitable[_Res]],
-) -> Callable[[Any, AsyncIterator[_Req], Context], Awaitable[_Res]]:
-    """Make a servicer's method that takes a stream and answers once; errors become statuses."""
-    calls = CALLS.labels(method.__name__)
-
-    @functools.wraps(method)
-    async def handler(self: Any, requests: AsyncIterator[_Req], context: Context) -> _Res:
-        calls.inc()
-        try:
-            return await method(self, requests, functools.partial(self.gate.enter, context))
+            return await method(self, given, self.gate.many(context))
         except Exception as error:  # noqa: BLE001 - every error becomes a status
             await abort(context, error)
 

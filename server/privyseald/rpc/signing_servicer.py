@@ -23,7 +23,6 @@ from privyseald.rpc.calls import (
     Gate,
     call,
     call_of_many,
-    call_with_stream,
     idempotent,
     in_order,
     stream,
@@ -72,7 +71,7 @@ class SigningServicer(signing_grpc.SigningServiceServicer):
         async for result in in_order(requests, self._entered(enter), MOST):
             yield result
 
-    @call_with_stream
+    @call_of_many
     async def SignArchive(
         self, requests: AsyncIterator[signing_pb.SignArchiveRequest], enter: Enter
     ) -> signing_pb.SignArchiveResponse:

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from privyseal.verify.receipt import (
-    SchemeSignature,
-    build_receipt,
-    receipt_parts,
-    signature_act,
-)
+from privyseal.verify.receipt import SchemeSignature, receipt_parts
 from privyseal.verify.statement import Statement
 
 from privyseald.model.errors import (
@@ -26,10 +21,11 @@ from privyseald.model.errors import (
 from privyseald.model.field import needed_versions
 from privyseald.model.fields import MAX_ARCHIVE
 from privyseald.model.policy import Action, Caller
-from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
+from privyseald.model.records import KeyVersionRecord, SignedRecord
 from privyseald.model.schemes import ARCHIVE_SCHEMES, KeyVersionState
 from privyseald.ports import Keyholder, Request, Sealed, Spool, Store, Transaction, View
 from privyseald.services.access import Access
+from privyseald.services.added_signatures import add_signatures
 from privyseald.services.replay import replayed
 from privyseald.services.signing import checked, content_of, identity_sha256
 
@@ -74,8 +70,7 @@ class Archives:
         )
         found = await self._store.read(lambda view: _asked_for(view, wanted))
         record, missing = found
-        payload, old = receipt_parts(record.receipt)
-        statement = Statement.parse(payload)
+        statement = Statement.parse(receipt_parts(record.receipt)[0])
         if not missing:
             raw: list[bytes] = []
         elif statement.bundle_length > MAX_ARCHIVE:
@@ -87,7 +82,6 @@ class Archives:
             SchemeSignature(v.scheme, v.algorithm, v.name, v.public_key, signature)
             for v, signature in zip(missing, raw, strict=True)
         )
-        signatures = (*old, *added)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
@@ -98,29 +92,8 @@ class Archives:
                 raise Unavailable(
                     "the app's keys or this release changed; try again", reason="KEYS_CHANGING"
                 )
-            index = tx.record(
-                {
-                    "principal": caller.principal,
-                    "renewed": True,
-                    **signature_act(payload, statement, signatures),
-                }
-            )
-            names = signers_text(s.key_version for s in signatures)
-            tx.releases.sign_again(replace(now, signers=names))
-
-            def finish(sealed: Sealed) -> SignedArchive:
-                receipt = build_receipt(
-                    payload=payload,
-                    signatures=signatures,
-                    leaf=sealed.leaf(index),
-                    index=index,
-                    proof=sealed.proof(index),
-                    checkpoint=sealed.checkpoint,
-                )
-                tx.releases.set_receipt(record.app, record.version, receipt)
-                return SignedArchive(receipt, added)
-
-            return finish
+            finish = add_signatures(tx, caller.principal, now, added)
+            return lambda sealed: SignedArchive(finish(sealed), added)
 
         return await self._store.commit(act, request)
 

@@ -7,16 +7,17 @@ its own fields, and the signatures that are missing are added to the receipt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from privyseal.verify.receipt import SchemeSignature, build_receipt, receipt_parts, signature_act
+from privyseal.verify.receipt import SchemeSignature, receipt_parts
 from privyseal.verify.statement import Statement
 
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.field import needed_versions
-from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
+from privyseald.model.records import KeyVersionRecord, SignedRecord
 from privyseald.model.schemes import APART, KeyVersionState, Scheme
 from privyseald.ports import Keyholder, Sealed, Store, Transaction, View
+from privyseald.services.added_signatures import add_signatures
 
 _TRIES = 3
 
@@ -69,7 +70,7 @@ class Renewal:
 
     async def _renew(self, missing: _Missing, principal: str) -> None:
         record, versions = missing.record, missing.versions
-        payload, old = receipt_parts(record.receipt)
+        payload, _ = receipt_parts(record.receipt)
         statement = Statement.parse(payload)
         others = [v for v in versions if v.name != missing.statement_key.name]
         built, raw = await self._keyholder.sign_release(
@@ -81,11 +82,10 @@ class Renewal:
                 reason="STATEMENT_FORM",
             )
         made = dict(zip((missing.statement_key.name, *(v.name for v in others)), raw, strict=True))
-        added = (
+        added = tuple(
             SchemeSignature(v.scheme, v.algorithm, v.name, v.public_key, made[v.name])
             for v in versions
         )
-        signatures = (*old, *added)
 
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:
             if tx.revision != missing.revision:
@@ -93,29 +93,13 @@ class Renewal:
             found = tx.releases.signed(record.app, version=record.version)
             if found is None or found.receipt != record.receipt:
                 raise _ChangedError
-            index = tx.record(
-                {
-                    "principal": principal,
-                    "renewed": True,
-                    **signature_act(payload, statement, signatures),
-                }
-            )
-            names = signers_text(s.key_version for s in signatures)
-            tx.releases.sign_again(replace(found, signers=names))
+            finish = add_signatures(tx, principal, found, added)
 
-            def finish(sealed: Sealed) -> bytes:
-                receipt = build_receipt(
-                    payload=payload,
-                    signatures=signatures,
-                    leaf=sealed.leaf(index),
-                    index=index,
-                    proof=sealed.proof(index),
-                    checkpoint=sealed.checkpoint,
-                )
-                tx.releases.set_receipt(record.app, record.version, receipt)
+            def done(sealed: Sealed) -> bytes:
+                finish(sealed)
                 return b""
 
-            return finish
+            return done
 
         await self._store.commit(act)
 
