@@ -14,7 +14,7 @@ from privyseal.verify.statement import NativeRange, Statement, content_sha256
 
 from privyseald import ports
 from privyseald.model import expo_content, fields
-from privyseald.model.audience import Signer, signers
+from privyseald.model.audience import signers
 from privyseald.model.errors import (
     AlreadyExists,
     CounterTakenError,
@@ -22,16 +22,14 @@ from privyseald.model.errors import (
     InvalidArgument,
     Unavailable,
 )
-from privyseald.model.field import NativeBuild
 from privyseald.model.policy import Action, Caller
-from privyseald.model.records import KeyRecord, KeyVersionRecord, SignedRecord, signers_text
-from privyseald.model.schemes import ARCHIVE_SCHEMES, Scheme
-from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction, View
+from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_text
+from privyseald.model.schemes import Scheme
+from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction
 from privyseald.services.access import Access, Permit
-from privyseald.services.keys import require_app
+from privyseald.services.app_keys import RememberedKeys
 
 _TRIES = 3
-_MOST_CHOICES = 1000
 
 
 class _KeysChangedError(DomainError):
@@ -57,29 +55,6 @@ class SignedRelease:
     archive_wanted: bool = False
 
 
-@dataclass
-class _AppKeys:
-    """An app's keys and builds as of a revision, and what was chosen of them."""
-
-    revision: int
-    keys: list[KeyRecord]
-    builds: list[NativeBuild]
-    chosen: dict[tuple[NativeRange, ...], tuple[Signer, ...]] = field(default_factory=dict)
-
-    @property
-    def archive_schemes(self) -> set[str]:
-        """The schemes of keys that sign the archive itself."""
-        return {key.scheme for key in self.keys if key.scheme in ARCHIVE_SCHEMES}
-
-    def signers(self, app: str, ranges: tuple[NativeRange, ...]) -> tuple[Signer, ...]:
-        found = self.chosen.get(ranges)
-        if found is None:
-            if len(self.chosen) >= _MOST_CHOICES:
-                self.chosen.clear()
-            found = self.chosen[ranges] = signers(app, self.keys, self.builds, ranges)
-        return found
-
-
 class Signing:
     """Signs releases."""
 
@@ -99,8 +74,7 @@ class Signing:
         self._clock = clock
         self._origin = origin
         self._gateway = gateway
-        self._counters: dict[str, int] = {}
-        self._keys: dict[str, _AppKeys] = {}
+        self._keys = RememberedKeys(store)
 
     async def sign(self, caller: Caller, request: Request, wanted: Statement) -> bytes:
         """Sign a release, log it, and return the encoded `SignedRelease`.
@@ -119,24 +93,24 @@ class Signing:
             try:
                 return await self._sign_once(permit, request, wanted, identity)
             except (_KeysChangedError, CounterTakenError):
-                self._keys.pop(app, None)
+                self._keys.forget(app)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
     async def _sign_once(
         self, permit: Permit, request: Request, wanted: Statement, content: bytes
     ) -> bytes:
         app, caller = wanted.app, permit.caller
-        known = await self._app_keys(caller, app, wanted.version, content)
+        known = await self._keys.of(app, caller.revision)
         try:
             chosen = known.signers(app, wanted.native_ranges)
         except DomainError:
             # What is remembered can be older than the key that was resumed or promoted since.
-            self._keys.pop(app, None)
-            known = await self._app_keys(caller, app, wanted.version, content)
+            self._keys.forget(app)
+            known = await self._keys.of(app, caller.revision)
             chosen = known.signers(app, wanted.native_ranges)
         keys = tuple(signer.version for signer in chosen)
         now = self._clock()
-        self._counters[app] = counter = self._counters[app] + 1
+        counter = self._keys.next_counter(app)
         statement = replace(
             wanted,
             counter=counter,
@@ -193,29 +167,8 @@ class Signing:
             )
         except DomainError:
             # Whatever another replica changed is read again before the next signature.
-            self._keys.pop(app, None)
+            self._keys.forget(app)
             raise
-
-    async def _app_keys(self, caller: Caller, app: str, version: str, content: bytes) -> _AppKeys:
-        """Return an app's keys and builds."""
-        cached = self._keys.get(app)
-        # The commit checks again; a newer choice than the caller's grants is no worse.
-        if cached is not None and cached.revision >= caller.revision:
-            return cached
-
-        def query(view: View) -> tuple[_AppKeys, int]:
-            require_app(view, app)
-            existing = view.releases.signed(app, version=version)
-            if existing is not None:
-                _same(existing, content)
-            found = _AppKeys(view.revision, view.keys.list(app), view.builds.list(app))
-            return found, view.releases.last_counter(app)
-
-        known: _AppKeys
-        known, counter = await self._store.read(query)
-        self._counters[app] = max(counter, self._counters.get(app, 0))
-        self._keys[app] = known
-        return known
 
 
 def _require_same_keys(
