@@ -74,7 +74,9 @@ class Daemon:
     data: Path
     settings: str = f"principal_rate = 0\napp_rate = 0\n{FROM_HERE}"
     env: dict = field(default_factory=dict)
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen | zygote.Process | None = None
+    own_interpreter: bool = False
+    """Whether it is started as users start it, and not from a process with its imports."""
 
     def init(self) -> None:
         self.ports = [free_port() for _ in range(3)]
@@ -114,10 +116,7 @@ class Daemon:
         return other
 
     def start(self) -> None:
-        self.log = (self.data / "daemon.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "privyseald.main", "serve"], env=self.env, stderr=self.log
-        )
+        self.spawn()
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -128,6 +127,17 @@ class Daemon:
             except OSError:
                 time.sleep(0.03)
         raise AssertionError("the daemon did not start: " + self.log_text())
+
+    def spawn(self) -> None:
+        """Start it, and do not wait."""
+        self.log = (self.data / "daemon.log").open("ab")
+        if self.own_interpreter:
+            command = [sys.executable, "-m", "privyseald.main", "serve"]
+            self.process = subprocess.Popen(command, env=self.env, stderr=self.log)
+            return
+        with open(os.devnull, "r+b") as null:
+            streams = (null, null, self.log)
+            self.process = zygote.Process("daemon", ["serve"], env=self.env, streams=streams)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -159,8 +169,12 @@ class Daemon:
         self, *arguments: str, cwd: Path | None = None, stdin: str | None = None, **env: str
     ) -> Result:
         given = [str(argument) for argument in arguments]
-        done = zygote.run(given, env=self.client_env(**env), cwd=cwd, stdin=stdin, limit=60)
+        done = zygote.run("client", given, env=self.client_env(**env), cwd=cwd, stdin=stdin)
         return Result(*done)
+
+    def command(self, *arguments: str) -> Result:
+        """Run a command of the daemon's own, on its data directory."""
+        return Result(*zygote.run("daemon", [str(a) for a in arguments], env=self.env))
 
     def ok(self, *arguments: str, **env: str) -> dict:
         result = self.run(*arguments, "--json", **env)
@@ -181,13 +195,8 @@ class Daemon:
     def person(self, name: str, *roles: str, app: str = "-") -> dict:
         """Issue a certificate, grant it roles, and return the environment that uses it."""
         folder = self.data / name
-        subprocess.run(
-            [sys.executable, "-m", "privyseald.main", "issue-certificate", name, "--out", folder],
-            env=self.env,
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        issued = self.command("issue-certificate", name, "--out", folder)
+        assert issued.code == 0, issued.err
         for role in roles:
             flags = ("--principal", f"certificate:{name}", "--role", role, "--app-id", app)
             self.ok("grant", "create", *flags)

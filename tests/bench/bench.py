@@ -196,7 +196,7 @@ async def make_app(data: Path, port: int, algorithm: str, *, in_token: bool = Fa
 
 async def signing(results: dict) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        daemon = Daemon(Path(scratch) / "data")
+        daemon = Daemon(Path(scratch) / "data", own_interpreter=True)
         daemon.init()
         daemon.start()
         null_port = free_port()

@@ -54,7 +54,7 @@ async def signing(results: dict, scratch: Path, seconds: float, load) -> None:
     """
     token = SoftHsm(scratch / "hsm")
     os.environ |= {"SOFTHSM2_CONF": str(token.conf)}
-    daemon = Daemon(scratch / "data")
+    daemon = Daemon(scratch / "data", own_interpreter=True)
     daemon.settings += token.settings().replace(token.module, MODULE)
     daemon.init()
     daemon.start()

@@ -4,8 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 import uuid
@@ -18,6 +16,7 @@ from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.keyholder.backup import open_with_shares, seal_for
 from privyseald.keyholder.kek import KekError
 
+from tests import zygote
 from tests.conftest import Daemon, Result
 
 OFFICERS = ("ada", "ben", "cleo")
@@ -48,24 +47,11 @@ def team(tmp_path):
 
 
 def running_client(*arguments) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "privyseal", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(*zygote.run("client", [str(a) for a in arguments], env=os.environ))
 
 
 def daemon_command(env, *arguments) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "privyseald.main", *map(str, arguments)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(*zygote.run("daemon", [str(a) for a in arguments], env=env))
 
 
 def publish(team, www) -> Result:

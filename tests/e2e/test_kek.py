@@ -30,19 +30,8 @@ def vault(tmp_path):
         running.stop()
 
 
-def daemon_command(daemon, *arguments) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "privyseald.main", *map(str, arguments)],
-        env=daemon.env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
 def rewrap(daemon, to, *more) -> Result:
-    done = daemon_command(daemon, "kek", "rewrap", "--to", to, *more)
+    done = daemon.command("kek", "rewrap", "--to", to, *more)
     assert done.code == 0, done.err
     return done
 
@@ -56,10 +45,7 @@ def secret(folder: Path, text: str) -> Path:
 
 def start_sealed(daemon, seconds=20) -> None:
     """Start a daemon that stays sealed, and wait until it says so."""
-    daemon.log = (daemon.data / "daemon.log").open("ab")
-    daemon.process = subprocess.Popen(
-        [sys.executable, "-m", "privyseald.main", "serve"], env=daemon.env, stderr=daemon.log
-    )
+    daemon.spawn()
     wait_for(lambda: health(daemon) == "NOT_SERVING", daemon, seconds)
 
 
@@ -113,15 +99,15 @@ def test_a_passphrase_seals_the_daemon_until_somebody_gives_it(vault, www, tmp_p
     assert refused.code == 1
     assert "the daemon is sealed" in refused.err
     assert stat.S_IMODE((vault.data / "unseal.sock").stat().st_mode) == 0o700 & ~0o077
-    wrong = daemon_command(vault, "unseal", "--secret-file", secret(tmp_path, "wrong horse"))
+    wrong = vault.command("unseal", "--secret-file", secret(tmp_path, "wrong horse"))
     assert wrong.code == 1
     assert "does not open" in wrong.err
-    opened = daemon_command(vault, "unseal", "--secret-file", new)
+    opened = vault.command("unseal", "--secret-file", new)
     assert opened.out == "open\n"
     wait_for(lambda: health(vault) == "SERVING", vault)
     assert signs(vault, www, tmp_path).code == 0
     assert health(vault, "privyseal.kek") == "SERVING"
-    late = daemon_command(vault, "unseal", "--secret-file", new)
+    late = vault.command("unseal", "--secret-file", new)
     assert late.code == 1
     assert "no sealed daemon listens" in late.err
     assert PASSPHRASE not in vault.log_text()
@@ -135,29 +121,28 @@ def test_a_passphrase_in_a_file_opens_without_people(vault, www, tmp_path):
     vault.start()
     new_app(vault, tmp_path)
     assert signs(vault, www, tmp_path).code == 0
-    shown = daemon_command(vault, "kek", "show")
+    shown = vault.command("kek", "show")
     assert shown.out == "passphrase\n"
 
 
 def test_officers_unseal_together(vault, www, tmp_path):
     made = rewrap(vault, "shares", "--threshold", "2", "--shares", "3").out.splitlines()
     words = [line.partition(": ")[2] for line in made[:3]]
-    assert daemon_command(vault, "kek", "show").out == "shares  2 of 3\n"
+    assert vault.command("kek", "show").out == "shares  2 of 3\n"
     start_sealed(vault)
 
-    first = daemon_command(vault, "unseal", "--secret-file", secret(tmp_path, words[2]))
+    first = vault.command("unseal", "--secret-file", secret(tmp_path, words[2]))
     assert first.out == "sealed; 1 of 2 shares given\n"
-    again = daemon_command(vault, "unseal", "--secret-file", secret(tmp_path, words[2]))
+    again = vault.command("unseal", "--secret-file", secret(tmp_path, words[2]))
     assert again.out == "sealed; 1 of 2 shares given\n"
     typo = " ".join([*words[0].split()[:-1], "academic"])
     assert (
-        "that is no share"
-        in daemon_command(vault, "unseal", "--secret-file", secret(tmp_path, typo)).err
+        "that is no share" in vault.command("unseal", "--secret-file", secret(tmp_path, typo)).err
     )
     _, other = keks.split(b"k" * 32, 2, 3)
-    foreign = daemon_command(vault, "unseal", "--secret-file", secret(tmp_path, other[0]))
+    foreign = vault.command("unseal", "--secret-file", secret(tmp_path, other[0]))
     assert "of another set" in foreign.err
-    second = daemon_command(vault, "unseal", "--secret-file", secret(tmp_path, words[0]))
+    second = vault.command("unseal", "--secret-file", secret(tmp_path, words[0]))
     assert second.out == "open\n"
     wait_for(lambda: health(vault) == "SERVING", vault)
     new_app(vault, tmp_path)
@@ -165,7 +150,7 @@ def test_officers_unseal_together(vault, www, tmp_path):
     # Sealed anew, the old shares are worth nothing.
     give = [flag for n in (0, 1) for flag in ("--secret-file", secret(tmp_path, words[n]))]
     rewrap(vault, "shares", *give)
-    refused = daemon_command(vault, "kek", "rewrap", "--to", "file", *give)
+    refused = vault.command("kek", "rewrap", "--to", "file", *give)
     assert refused.code == 1
     assert "nothing was changed" in refused.err
 
@@ -245,7 +230,7 @@ def test_a_pin_is_asked_for_and_in_no_file(vault, www, tmp_path):
     pin = secret(tmp_path, softhsm.pin)
     rewrap(vault, "token", "--new-secret-file", pin)
     start_sealed(vault)
-    assert daemon_command(vault, "unseal", "--secret-file", pin).out == "open\n"
+    assert vault.command("unseal", "--secret-file", pin).out == "open\n"
     wait_for(lambda: health(vault) == "SERVING", vault)
     made = tmp_path / "statement.pem"
     vault.ok("app", "create", "--app-id", "042a1261", "--statement-key", made, "--in-token")
@@ -295,7 +280,7 @@ def test_aws_kms_opens(kms, vault, www, tmp_path):
     env, key, server = kms
     vault.env |= env
     raw = (vault.data / "kek").read_bytes()
-    unknown = daemon_command(vault, "kek", "rewrap", "--to", "aws-kms", "--aws-key-id", "nobody")
+    unknown = vault.command("kek", "rewrap", "--to", "aws-kms", "--aws-key-id", "nobody")
     assert unknown.code == 1
     assert "AWS KMS refused: NotFoundException" in unknown.err
     assert (vault.data / "kek").exists()
@@ -344,7 +329,7 @@ def test_a_token_key_that_cannot_open_seals_nothing(vault, tmp_path):
         "        template={Attribute.DECRYPT: False})\n"
     )
     subprocess.run([sys.executable, "-c", make], env={**os.environ, **softhsm.env}, check=True)
-    refused = daemon_command(vault, "kek", "rewrap", "--to", "token")
+    refused = vault.command("kek", "rewrap", "--to", "token")
     assert refused.code == 1
     assert "may not decrypt" in refused.err
     assert (vault.data / "kek").exists()
@@ -365,7 +350,7 @@ def test_a_record_that_was_changed_does_not_open(vault, tmp_path):
 
     def refused(change: dict) -> str:
         path.write_text(json.dumps({**good, **change}))
-        done = daemon_command(vault, "kek", "rewrap", "--to", "file", "--secret-file", new)
+        done = vault.command("kek", "rewrap", "--to", "file", "--secret-file", new)
         assert done.code == 1
         assert "Traceback" not in done.err
         assert not (vault.data / "kek").exists()
@@ -381,6 +366,4 @@ def test_a_record_that_was_changed_does_not_open(vault, tmp_path):
     path.write_text(json.dumps(good))
     short = secret(tmp_path, "too short")
     flags = ("--secret-file", new, "--new-secret-file", short)
-    assert (
-        "fewer than 12" in daemon_command(vault, "kek", "rewrap", "--to", "passphrase", *flags).err
-    )
+    assert "fewer than 12" in vault.command("kek", "rewrap", "--to", "passphrase", *flags).err
