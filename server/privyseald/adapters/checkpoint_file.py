@@ -23,6 +23,7 @@ class CheckpointFile:
 
     def __init__(self, path: Path, verifier: NoteVerifier, restored: Path | None = None) -> None:
         self._path = path
+        self._scratch = path.with_name(path.name + ".new")
         self._restored = restored
         self._verifier = verifier
         self._log = structlog.get_logger("store")
@@ -49,6 +50,5 @@ class CheckpointFile:
 
     def write(self, note: str) -> None:
         """Keep a checkpoint in place of the one before. Raises OSError."""
-        scratch = self._path.with_name(self._path.name + ".new")
-        scratch.write_text(note, encoding="utf-8")
-        scratch.replace(self._path)
+        self._scratch.write_text(note, encoding="utf-8")
+        self._scratch.replace(self._path)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     CursorResult,
     Select,
     UpdateBase,
+    bindparam,
     insert,
     select,
     update,
@@ -76,15 +77,25 @@ class Db:
         self._revision = None
 
 
-def both_in(
-    first: ColumnElement[Any], second: ColumnElement[Any], pairs: Collection[tuple[Any, Any]]
-) -> ColumnElement[bool]:
-    """Return a condition that holds for all of some pairs of values, and for few others.
+def both_in(first: ColumnElement[Any], second: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return a condition that holds for all of the pairs that `pairs_of` gives it, and few others.
 
     The caller leaves out the others. SQLite finds no index for a list of row values, and
-    reads the whole table; for two lists it uses the index over both columns.
+    reads the whole table; for two lists it uses the index over both columns. The statement is
+    made once: to make one costs more than to run it.
     """
-    return first.in_({a for a, _ in pairs}) & second.in_({b for _, b in pairs})
+    return first.in_(bindparam("first", expanding=True)) & second.in_(
+        bindparam("second", expanding=True)
+    )
+
+
+def pairs_of(pairs: Collection[tuple[Any, Any]]) -> dict[str, list[Any]]:
+    """Return the values for a statement with `both_in`."""
+    return {"first": list({a for a, _ in pairs}), "second": list({b for _, b in pairs})}
+
+
+_HEAD = select(schema.log_head)
+_NODES = select(schema.log_nodes).where(both_in(schema.log_nodes.c.level, schema.log_nodes.c.idx))
 
 
 class Part:
@@ -226,16 +237,15 @@ class SqlLog(Part):
     """The log."""
 
     def head(self) -> LogHead:
-        row = self._db.execute(select(schema.log_head)).one()
+        row = self._db.execute(_HEAD).one()
         return LogHead(row.size, row.root, row.note)
 
     def nodes(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
-        t = schema.log_nodes
         found: dict[tuple[int, int], bytes] = {}
         unique = sorted(set(wanted))
         for start in range(0, len(unique), 200):
             some = unique[start : start + 200]
-            for row in self._db.execute(select(t).where(both_in(t.c.level, t.c.idx, some))):
+            for row in self._db.execute(_NODES, pairs_of(some)):
                 found[row.level, row.idx] = row.hash
         return found
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from privyseald.adapters import schema
 from privyseald.adapters.bulk import insert_rows
-from privyseald.adapters.repositories import Db, Part, both_in
+from privyseald.adapters.repositories import Db, Part, both_in, pairs_of
 from privyseald.model.errors import CounterTakenError
 from privyseald.model.records import (
     ChannelRecord,
@@ -20,6 +20,10 @@ from privyseald.model.records import (
     SignedRecord,
 )
 from privyseald.ports import Signing
+
+_SIGNED = schema.signed.c
+_OF_VERSIONS = select(schema.signed).where(both_in(_SIGNED.app, _SIGNED.version))
+_COUNTERS = select(_SIGNED.app, _SIGNED.counter).where(both_in(_SIGNED.app, _SIGNED.counter))
 
 
 def _ranges_to_text(ranges: Sequence[NativeRange]) -> str:
@@ -44,17 +48,16 @@ class SqlReleases(Part):
 
     def look_up(self, signings: Iterable[Signing]) -> None:
         """Read at once what `signed` and `add_signed` will need for some signings."""
-        t = schema.signed
         wanted = list(signings)
         if not wanted:
             return
         versions = {(s.app, s.version) for s in wanted}
         self._looked_up = dict.fromkeys(versions)
-        for row in self.rows(select(t).where(both_in(t.c.app, t.c.version, versions))):
+        for row in self.rows(_OF_VERSIONS, pairs_of(versions)):
             self._looked_up[row["app"], row["version"]] = SignedRecord(**row)
         counters = {(s.app, s.counter) for s in wanted}
-        query = select(t.c.app, t.c.counter).where(both_in(t.c.app, t.c.counter, counters))
-        self._taken = {(row.app, row.counter) for row in self._db.execute(query)}
+        found = self._db.execute(_COUNTERS, pairs_of(counters))
+        self._taken = {(row.app, row.counter) for row in found}
 
     def begin_act(self) -> None:
         """Forget what `undo_act` could undo."""

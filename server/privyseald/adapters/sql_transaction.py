@@ -20,6 +20,7 @@ from privyseald.adapters.repositories import (
     SqlKeys,
     SqlLog,
     both_in,
+    pairs_of,
 )
 from privyseald.adapters.repositories_access import (
     SqlApprovals,
@@ -34,6 +35,10 @@ from privyseald.model.errors import AlreadyExists
 from privyseald.ports import Request, Signing
 
 MAX_LEAF = 65_534
+_OF = schema.answers.c
+_ANSWERS = select(_OF.principal, _OF.request_id, _OF.digest, _OF.answer).where(
+    both_in(_OF.principal, _OF.request_id)
+)
 
 
 class SqlView:
@@ -160,9 +165,7 @@ def _answers(
     """Return digest and answer of requests that were answered, by principal and id."""
     if not ids:
         return {}
-    t = schema.answers
-    query = select(t.c.principal, t.c.request_id, t.c.digest, t.c.answer)
-    rows = connection.execute(query.where(both_in(t.c.principal, t.c.request_id, ids)))
+    rows = connection.execute(_ANSWERS, pairs_of(ids))
     return {(row.principal, row.request_id): (row.digest, row.answer) for row in rows}
 
 

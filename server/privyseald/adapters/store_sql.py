@@ -38,6 +38,7 @@ ANSWERS_KEPT = 7 * 86400
 CHECK_INS_KEPT = 400
 """Days for which counts of check-ins are kept."""
 _SWEEP = 3600
+_NEW_HEAD = update(schema.log_head)
 SignCheckpoint = Callable[[Checkpoint], str]
 _Frontier = tuple[int, dict[merkle.Node, bytes]]
 _Ran = tuple[list[bytes | Exception], _Frontier, tuple[Checkpoint, str] | None]
@@ -274,9 +275,7 @@ class SqlStore:
         """Sign the checkpoint over the grown tree and make it the log's head."""
         checkpoint = Checkpoint(self._origin, growth.size, merkle.root(growth.size, growth.node))
         note = self._sign(checkpoint)
-        connection.execute(
-            update(schema.log_head), {"size": growth.size, "root": checkpoint.root, "note": note}
-        )
+        connection.execute(_NEW_HEAD, {"size": growth.size, "root": checkpoint.root, "note": note})
         return checkpoint, note
 
     def _sweep(self, connection: Connection, now: int) -> None:
