@@ -62,13 +62,15 @@ def login_to_token(settings: Settings, ask: Callable[[str], str]) -> None:
 
 def custody(settings: Settings) -> Custody:
     """Return where the keyholders get the key-encryption key from."""
-    file = settings.kek.passphrase_file
+    file, quorum = settings.kek.passphrase_file, settings.backup
     return Custody(
         CustodySettings(
             data=str(settings.data),
             passphrase_file=str(settings.file(file)) if file else "",
             passphrase_credential=settings.kek.passphrase_credential,
             token=token_settings(settings),
+            recipients=tuple(key.hex() for key in quorum.keys) if quorum else (),
+            threshold=quorum.threshold if quorum else 0,
         )
     )
 

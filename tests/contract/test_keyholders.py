@@ -229,8 +229,8 @@ def test_an_archive_is_signed_as_it_is(keyholder):
         schemes.verify_archive("sparkle-ed25519", public, signature, archive + b"x")
 
 
-def test_a_token_key_is_taken_under_no_other_name(softhsm, tmp_path):
-    """What signs raw bytes for one key would sign anything for the other."""
+def test_a_token_key_that_was_made_here_is_never_adopted(softhsm, tmp_path):
+    """What signs raw bytes for one key would sign anything for the other, also by the same name."""
     os.environ.update(softhsm.env)
     token = HsmSettings(
         softhsm.module, softhsm.label, str(tmp_path), pin_file=str(softhsm.pin_file)
@@ -243,17 +243,17 @@ def test_a_token_key_is_taken_under_no_other_name(softhsm, tmp_path):
         try:
             await pool.generate(victim, KeyPlace(token=True))
             address = f"pkcs11:object={victim.name}"
-            for scheme, algorithm in (
-                (Scheme.SPARKLE_ED25519, Algorithm.ED25519),
-                (Scheme.MINISIGN, Algorithm.ED25519),
-                (Scheme.STATEMENT_V1, Algorithm.ED25519),
-            ):
-                with pytest.raises(DomainError):
-                    await pool.generate(
-                        identity(scheme, algorithm, "evil"), KeyPlace(token=True, uri=address)
-                    )
-            again = await pool.generate(victim, KeyPlace(token=True, uri=address))
-            assert again.wrapped.identity.name == victim.name
+            minisign = replace(victim, scheme=Scheme.MINISIGN)
+            evil = identity(Scheme.STATEMENT_V1, Algorithm.ED25519, "evil")
+            for taken in (victim, minisign, evil, replace(evil, scheme=Scheme.MINISIGN)):
+                with pytest.raises(FailedPrecondition, match="was made here"):
+                    await pool.generate(taken, KeyPlace(token=True, uri=address))
+            archive = replace(victim, scheme=Scheme.SPARKLE_ED25519)
+            with pytest.raises(FailedPrecondition, match="is not taken for this"):
+                await pool.generate(archive, KeyPlace(token=True, uri=address))
+            log = identity(Scheme.STATEMENT_V1, Algorithm.ED25519, "_log")
+            with pytest.raises(FailedPrecondition, match="log's key"):
+                await pool.generate(log, KeyPlace(token=True, uri="pkcs11:object=corporate"))
         finally:
             await pool.stop()
 

@@ -293,3 +293,30 @@ def test_point_15_a_signature_that_does_not_verify_stays_inside(algorithm, place
         for method in (key.sign_rsa_digest, key.sign_rsa_bare):
             with pytest.raises(HsmDownError, match="does not verify"):
                 method(b"d" * 32)
+
+
+def test_a_key_that_is_not_found_out_is_not_destroyed(token, tmp_path):
+    """The log must not tell that a private key is gone that is still in the token."""
+    named = identity()
+
+    async def scenario(pool):
+        made = await pool.generate(named, IN_TOKEN)
+        # Without its public object nobody can say whether it is the one.
+        token.tool("--delete-object", "--type", "pubkey", "--label", named.name)
+        with pytest.raises(FailedPrecondition, match="public part"):
+            await pool.destroy(made.wrapped)
+        assert "Private Key Object" in token.tool("--list-objects", "--type", "privkey")
+        token.tool("--delete-object", "--type", "privkey", "--label", named.name)
+        await pool.destroy(made.wrapped)
+
+        token.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "corp", "--id", "01")
+        corp = KeyPlace(token=True, uri="pkcs11:object=corp")
+        adopted = await pool.generate(named, corp)
+        token.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "corp", "--id", "02")
+        with pytest.raises(FailedPrecondition, match="more than one"):
+            await pool.destroy(adopted.wrapped)
+        token.tool("--delete-object", "--type", "privkey", "--label", "corp", "--id", "01")
+        with pytest.raises(FailedPrecondition, match="another key is at its address"):
+            await pool.destroy(adopted.wrapped)
+
+    with_pool(token, tmp_path, scenario)

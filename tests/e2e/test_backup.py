@@ -1,9 +1,12 @@
 """A backup, everything lost, restored; and an old backup that signs nothing."""
 
+import base64
+import contextlib
 import json
 import os
 import shlex
 import shutil
+import sqlite3
 import urllib.error
 import urllib.request
 import uuid
@@ -13,7 +16,8 @@ from privyseal.verify import backup as format_
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.note import NoteVerifier
 from privyseald.adapters.checkpoint_file import CheckpointFile
-from privyseald.keyholder.backup import open_with_shares, seal_for
+from privyseald.keyholder.backup import SealedKek, open_with_shares, seal_for
+from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.kek import KekError
 
 from tests import zygote
@@ -217,6 +221,70 @@ def test_a_database_put_back_while_the_daemon_stands_is_noticed(team, www, tmp_p
     kept.with_name("outside.away").rename(kept)
     team.start()
     assert "another log" in publish(team, www).err
+
+
+def test_a_log_whose_nodes_do_not_make_its_root_is_not_signed_on(team, www):
+    """Whatever was signed over a damaged tree would contradict the checkpoints before it."""
+    assert publish(team, www).code == 0
+    for change, rows in (
+        ("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = ?", "max(level)"),
+        ("DELETE FROM log_nodes WHERE level = ?", "max(level)"),
+    ):
+        team.stop()
+        good = (team.data / "privyseal.db").read_bytes()
+        with contextlib.closing(sqlite3.connect(team.data / "privyseal.db")) as database:
+            (level,) = database.execute(f"SELECT {rows} FROM log_nodes").fetchone()
+            database.execute(change, (level,))
+            database.commit()
+        team.start()
+        refused = publish(team, www)
+        assert refused.code == 1
+        assert "do not make the root" in refused.err
+        assert "MEND  signing" in team.run("doctor").out
+        team.stop()
+        (team.data / "privyseal.db").write_bytes(good)
+        team.start()
+        assert publish(team, www).code == 0
+
+
+def test_a_custodian_seals_its_key_for_no_recipients_but_its_own(tmp_path):
+    """Who has taken over the daemon's process can ask it for anything."""
+    from cryptography.hazmat.primitives.asymmetric import x25519
+
+    mine, thief = (x25519.X25519PrivateKey.generate() for _ in range(2))
+    (tmp_path / "kek").write_bytes(os.urandom(32))
+    (tmp_path / "kek").chmod(0o600)
+    public = mine.public_key().public_bytes_raw()
+    custody = Custody(CustodySettings(str(tmp_path), recipients=(public.hex(),), threshold=1))
+    custody.start()
+    try:
+        ours, theirs = os.pipe()
+        asked = {
+            "op": "backup",
+            "id": "a" * 32,
+            "threshold": 1,
+            "recipients": [base64.b64encode(thief.public_key().public_bytes_raw()).decode()],
+        }
+        custody._ask(asked, theirs)
+        os.close(theirs)
+        with os.fdopen(ours, "rb") as pipe:
+            made = SealedKek.from_json(pipe.read())
+    finally:
+        custody.stop()
+    header = format_.Header(
+        "a" * 32,
+        "x",
+        1,
+        "note",
+        1,
+        (format_.Recipient(public, made.shares[0]),),
+        made.kek,
+        made.check,
+    )
+    with pytest.raises(VerificationError):
+        header.open_share(thief)
+    shares = [header.open_share(mine)]
+    assert open_with_shares(header, shares)[0] == (tmp_path / "kek").read_bytes()
 
 
 def test_a_checkpoint_that_cannot_be_kept_stops_signing(team, www):

@@ -122,3 +122,15 @@ async def test_an_app_that_is_not_there_is_said_to_all():
     for call in (known.of("none", 1), known.of("none", 1)):
         with pytest.raises(NotFound):
             await call
+
+
+def test_of_two_releases_the_later_has_the_later_time_for_expo():
+    """Its devices compare seconds, and then the counter modulo 1,000."""
+    known = RememberedKeys(Reads())
+    clock = [50, 50, 50, 49, 50, 52]
+    times = [
+        (known.after_the_last("shop", counter, now), counter % 1000)
+        for counter, now in zip(range(998, 1004), clock, strict=True)
+    ]
+    assert times == sorted(times)
+    assert times == [(50, 998), (50, 999), (51, 0), (51, 1), (51, 2), (52, 3)]

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 
 import pytest
-from privyseald.model.errors import Unauthenticated, Unavailable
+from privyseal.verify.statement import NativeRange
+from privyseald.model import fields
+from privyseald.model.errors import InvalidArgument, Unauthenticated, Unavailable
 from privyseald.model.limits import Buckets
 from privyseald.rpc.calls import _share
 from privyseald.rpc.registration import SERVICERS
@@ -44,3 +46,25 @@ def test_a_time_that_has_passed_is_not_counted_again():
     failures = Buckets(1, 1)
     taken = [failures.take("them", at) for at in (10, 5, 10, 5, 10, 11)]
     assert taken == [True, False, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "other", "empty"),
+    [
+        ("2", "1", "", True),
+        ("1.10.0", "1.9", "", True),
+        ("1.0", "1.0.0", "1", True),
+        ("1.0", "1.0.0", "", False),
+        ("1.0", "1.1", "1.0", False),
+        ("2.0.0", "17", "", False),
+        ("", "1", "1", False),
+        ("3", "", "", False),
+    ],
+)
+def test_a_range_that_no_version_is_in_is_refused(least, most, other, empty):
+    given = (NativeRange("android", least, most, other),)
+    if empty:
+        with pytest.raises(InvalidArgument, match="no version of android is in it"):
+            fields.native_ranges(given)
+    else:
+        assert fields.native_ranges(given) == given

@@ -27,7 +27,8 @@ DATABASE = "privyseal.db"
 FILES = ("log.key", "log.spki", "log.vkey", "privyseald.toml")
 """What a backup has beside the database and the folder tls, where it is there."""
 _PIECE = 256 * 1024
-SealKek = Callable[[str, int, list[bytes]], SealedKek]
+SealKek = Callable[[str], SealedKek]
+"""Seals the key-encryption key for the quorum, which the custodian knows, too."""
 SignNote = Callable[[bytes], str]
 """Returns the note of the log's key over a digest."""
 
@@ -93,7 +94,7 @@ class BackupArchiver:
         target = self._data / f"backup-{backup}"
         try:
             note = self._snapshot(snapshot)
-            sealed = self._seal(backup, quorum.threshold, quorum.recipients)
+            sealed = self._seal(backup)
             header = Header(
                 id=backup,
                 origin=self._origin,

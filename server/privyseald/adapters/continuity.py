@@ -51,6 +51,25 @@ class Continuity:
         if self._last is None or head.size > self._last.size:
             self._last = Checkpoint(last.origin if last else "", head.size, head.root)
 
+    def frontier(self, log: Log, head: LogHead) -> dict[merkle.Node, bytes]:
+        """Return the nodes that new leaves are hung on, if they make the root that was signed.
+
+        Whatever was signed over others would contradict the checkpoint before it.
+
+        Raises:
+            FailedPrecondition: If they do not.
+        """
+        wanted = merkle.frontier(head.size)
+        nodes = log.nodes(wanted)
+        complete = nodes.keys() >= set(wanted)
+        if not complete or merkle.root(head.size, nodes.__getitem__) != head.root:
+            self.broken = (
+                f"the database is damaged: the nodes of its log do not make the root that was "
+                f"signed over {head.size} entries; {_REMEDY}"
+            )
+            raise FailedPrecondition(self.broken, reason="LOG_DAMAGED")
+        return nodes
+
     def committed(self, checkpoint: Checkpoint, note: str) -> None:
         """Remember a checkpoint that is in the database now."""
         self._last = checkpoint

@@ -30,6 +30,7 @@ from privyseald.model import merkle
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.field import CheckIns
 from privyseald.model.lifecycle import DAY
+from privyseald.model.records import LogHead
 from privyseald.ports import Act, Clock, LastCheckpoint, Request, Sealed, Signing, View
 
 MAX_GROUP = 128
@@ -188,12 +189,14 @@ class SqlStore:
         def run() -> None:
             with self._engine.connect() as connection, connection.begin():
                 log = SqlLog(Db(connection))
-                self._continuity.check(log, log.head())
+                head = log.head()
+                self._continuity.check(log, head)
+                self._continuity.frontier(log, head)
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, run)
         except FailedPrecondition as error:
-            self._log.error("rolled back", message=error.message)
+            self._log.error("nothing is signed", message=error.message)
         except (SQLAlchemyError, OSError):
             raise Unavailable("the store cannot be read now", reason="STORE_DOWN") from None
 
@@ -209,7 +212,7 @@ class SqlStore:
             [w.signing for w in group if w.signing is not None],
         )
         made = [self._one(transaction, waiting) for waiting in group]
-        growth = self._grow(connection, head.size, transaction.leaves, now)
+        growth = self._grow(connection, log, head, transaction.leaves, now)
         signed = self._seal(connection, growth) if transaction.leaves else None
         sealed = SealedGroup(transaction, growth, signed[1] if signed else head.note)
         outcomes: list[bytes | Exception] = []
@@ -254,12 +257,12 @@ class SqlStore:
         return finish
 
     def _grow(
-        self, connection: Connection, size: int, leaves: list[bytes], now: int
+        self, connection: Connection, log: SqlLog, head: LogHead, leaves: list[bytes], now: int
     ) -> merkle.Growth:
         known = self._frontier
-        if known is None or known[0] != size:
-            known = (size, SqlLog(Db(connection)).nodes(merkle.frontier(size)))
-        growth = merkle.Growth(size, known[1])
+        if known is None or known[0] != head.size:
+            known = (head.size, self._continuity.frontier(log, head))
+        growth = merkle.Growth(head.size, known[1])
         if not leaves:
             return growth
         rows = [

@@ -10,7 +10,6 @@ meanwhile: what is open stays open. When it ends, its keyholders end.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -196,7 +195,7 @@ def _serve(link: socket.socket, custodian: Custodian, settings: CustodySettings)
                 _start(custodian, settings if asked["token"] else None, *handles)
             elif asked.get("op") == "backup" and custodian.kek is not None and handles:
                 with os.fdopen(os.dup(handles[0]), "wb") as pipe:
-                    pipe.write(_backup(custodian.kek, asked))
+                    pipe.write(_backup(custodian.kek, str(asked["id"]), settings))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             sys.stderr.write(f"custodian could not answer: {type(error).__name__}\n")
         finally:
@@ -236,14 +235,13 @@ def _start(custodian: Custodian, settings: CustodySettings | None, link: int, re
         os.close(handle)
 
 
-def _backup(kek: bytes, asked: dict[str, Any]) -> bytes:
-    """Answer a request for a backup; of one that is malformed, with nothing."""
+def _backup(kek: bytes, backup: str, settings: CustodySettings) -> bytes:
+    """Seal the key for the recipients that this process was started with; nothing for none."""
+    recipients = [bytes.fromhex(key) for key in settings.recipients]
     try:
-        recipients = [base64.b64decode(key) for key in asked["recipients"]]
-        made = seal_for(kek, str(asked["id"]), int(asked["threshold"]), recipients)
-    except (ValueError, KeyError, TypeError, KekError):
+        return seal_for(kek, backup, settings.threshold, recipients).to_json()
+    except (ValueError, KekError):
         return b""
-    return made.to_json()
 
 
 def main() -> int:

@@ -6,7 +6,6 @@ asks the custodian for a keyholder on a socket, and gets a handle of the process
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -101,12 +100,18 @@ class CustodySettings:
         passphrase_file: A file with the passphrase, for a start without people.
         passphrase_credential: A systemd credential with it.
         token: The token, if there is one.
+        recipients: Public keys (X25519, hexadecimal) that backups are sealed for. They are fixed
+            when the custodian starts: who takes over the daemon's process later cannot have the
+            key sealed for himself.
+        threshold: How many of them open a backup together.
     """
 
     data: str
     passphrase_file: str = ""
     passphrase_credential: str = ""
     token: HsmSettings | None = None
+    recipients: tuple[str, ...] = ()
+    threshold: int = 0
 
 
 class Custody:
@@ -148,23 +153,16 @@ class Custody:
             raise OSError("the custodian could not start a keyholder")
         return Spawned(int(told), handles[0])
 
-    def seal_backup(self, backup: str, threshold: int, recipients: list[bytes]) -> SealedKek:
-        """Have the key sealed for a quorum of recipients.
+    def seal_backup(self, backup: str) -> SealedKek:
+        """Have the key sealed for the quorum of recipients in the settings.
 
         Args:
             backup: The backup's id.
-            threshold: How many open it together.
-            recipients: Public keys (X25519), 32 bytes each.
 
         Raises:
             Unavailable: If the daemon is sealed, or the custodian fails.
         """
-        asked = {
-            "op": "backup",
-            "id": backup,
-            "threshold": threshold,
-            "recipients": [base64.b64encode(key).decode() for key in recipients],
-        }
+        asked: dict[str, object] = {"op": "backup", "id": backup}
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             with os.fdopen(ours, "rb") as pipe:

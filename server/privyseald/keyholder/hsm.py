@@ -186,7 +186,7 @@ class HsmKeystore:
                     **options,
                 )
         uri = replace(self._address(), label=identity.name, id=key_id)
-        return self._adopt(identity, uri, generated=True)
+        return self._take(identity, uri, generated=True)
 
     def adopt(self, identity: KeyIdentity, uri: str) -> GeneratedKey:
         """Take a key that is in the token already."""
@@ -202,9 +202,15 @@ class HsmKeystore:
         here = self._address()
         if wanted.token not in {"", here.token} or wanted.serial not in {"", here.serial}:
             raise KeyUnusableError("the key's URI names another token")
-        return self._adopt(
-            identity, replace(wanted, token=here.token, serial=here.serial), generated=False
-        )
+        address = replace(wanted, token=here.token, serial=here.serial)
+        if _OWN_LABEL.fullmatch(_label(self._find(address, identity.algorithm)[0])):
+            # Its label does not say for which scheme: one that signs raw bytes with it would sign
+            # anything for the other.
+            raise KeyUnusableError(
+                "the key in the token was made here, for a key version that knows it; restore a "
+                "backup, or label it anew with the token's own tools"
+            )
+        return self._take(identity, address, generated=False)
 
     def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
         """Put a private key, PKCS #8 DER, into the token, from where it never comes back."""
@@ -218,7 +224,7 @@ class HsmKeystore:
             session.create_object({**private_part, **common, **_PRIVATE_TEMPLATE})
             session.create_object({**public_part, **common, Attribute.VERIFY: True})
         uri = replace(self._address(), label=identity.name, id=key_id)
-        return self._adopt(identity, uri, generated=False)
+        return self._take(identity, uri, generated=False)
 
     def open(self, key: WrappedKey) -> HsmKey:
         """Return a key. Raises KeyUnusableError, HsmDownError."""
@@ -242,12 +248,12 @@ class HsmKeystore:
             pkcs11.lib(self._settings.module).reinitialize()
         self._opened.clear()
         self.connect()
-        try:
-            private, public = self._find(uri, key.identity.algorithm)
-        except KeyUnusableError:
+        if not self._privates(uri):
+            # Gone, and not only from the sight of a session: this one was just made.
             return
+        private, public = self._find(uri, key.identity.algorithm)
         if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
-            return
+            raise KeyUnusableError("another key is at its address in the token; look at it there")
         with token_errors():
             session = self._require()
             object_id = bytes(private[Attribute.ID])
@@ -257,11 +263,8 @@ class HsmKeystore:
             ):
                 found.destroy()
 
-    def _adopt(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
+    def _take(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
         private, public = self._find(uri, identity.algorithm)
-        label = _label(private)
-        if _OWN_LABEL.fullmatch(label) and label != identity.name:
-            raise KeyUnusableError("the key in the token is another key version's")
         protection = _assert_attributes(private, uri, generated=generated)
         spki = spki_der(public)
         named = replace(identity, public_key_sha256=hashlib.sha256(spki).digest())
@@ -291,16 +294,22 @@ class HsmKeystore:
             raise HsmDownError("there is no session")
         return self._session
 
-    def _find(self, uri: TokenUri, algorithm: Algorithm) -> tuple[Any, PublicKey]:
-        """Return the one private key at an address, and its public key."""
+    def _privates(self, uri: TokenUri) -> list[Any]:
+        """Return the private keys that the session shows at an address."""
         named: dict[Attribute, Any] = {}
         if uri.label:
             named[Attribute.LABEL] = uri.label
         if uri.id:
             named[Attribute.ID] = uri.id
         with token_errors():
+            wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, **named}
+            return list(self._require().get_objects(wanted))
+
+    def _find(self, uri: TokenUri, algorithm: Algorithm) -> tuple[Any, PublicKey]:
+        """Return the one private key at an address, and its public key."""
+        found = self._privates(uri)
+        with token_errors():
             session = self._require()
-            found = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, **named}))
             self._had_keys = self._had_keys or bool(found)
             old = time.monotonic() - self._connected_at > _FRESH
             if not found and (old or (self._had_keys and not self._has_keys())):

@@ -93,7 +93,7 @@ class TokenKeystore(Protocol):
         ...
 
     def destroy(self, key: WrappedKey) -> None:
-        """Destroy a key in the token; one that is gone is destroyed."""
+        """Destroy a key in the token; one that is gone already is destroyed."""
         ...
 
 

@@ -14,7 +14,7 @@ import structlog
 from privyseal.verify.statement import Statement
 
 from privyseald.keyholder import wire
-from privyseald.keyholder.custody import KeyholderSource
+from privyseald.keyholder.custody import KeyholderSource, Spawned
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
 from privyseald.model.schemes import (
@@ -316,7 +316,11 @@ class KeyholderPool:
             if failure.kind == pb.Failure.KIND_TOKEN_DOWN:
                 self._with_token.discard(link)
                 raise Unavailable("the token cannot be used now; try again", reason="TOKEN_DOWN")
-            raise Unavailable("the keyholder could not sign", reason="KEYHOLDER_REFUSED")
+            if failure.kind == pb.Failure.KIND_REFUSED:
+                raise FailedPrecondition(
+                    f"the keyholder refuses: {failure.message}", reason="KEYHOLDER_REFUSED"
+                )
+            raise Unavailable("the keyholder failed; try again", reason="KEYHOLDER_FAILED")
         return response
 
     async def _keep(self, slot: int, first: asyncio.Future[None]) -> None:
@@ -347,8 +351,18 @@ class KeyholderPool:
     async def _run(self, slot: int, first: asyncio.Future[None]) -> _Link:
         """Run a process until it ends; return the link that it had."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = self._source.spawn(theirs, token=self._token)
+
+        def spawn() -> Spawned:
+            with theirs:
+                return self._source.spawn(theirs, token=self._token)
+
+        try:
+            # Beside the loop: a custodian that hangs must not stop the daemon's answers.
+            process = await asyncio.to_thread(spawn)
+        except BaseException:
+            # Without this end, whatever is still started for the other ends by itself.
+            ours.close()
+            raise
         self.pids[slot] = process.pid
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[pb.Ready] = loop.create_future()

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from privyseal.verify import backup, importing
 from privyseal.verify.backup import note_text
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.importing import ImportTarget, import_key_text, unseal
@@ -46,6 +47,7 @@ from privyseald.model.schemes import (
 LOG_APP = "_log"
 """The app that the log's own key belongs to; the underscore keeps callers from creating it."""
 
+TITLES = (backup.TITLE, importing.TITLE)
 TOKEN_WAIT = 1.5
 """Seconds after which a process without its token ends, so that a fresh one tries."""
 TOKEN_FAILED = 75
@@ -107,6 +109,8 @@ class Worker:
             raise RefusedError("scheme cannot use this algorithm")
         call = request.generate_key
         if call.adopt_uri:
+            if identity.app == LOG_APP:
+                raise RefusedError("the log's key is made by its daemon")
             if identity.scheme in ARCHIVE_SCHEMES or call.certificate.HasField("issuer"):
                 # Who signs raw bytes, or what a root vouches for, is made here and now.
                 raise RefusedError("a key that exists is not taken for this")
@@ -221,7 +225,8 @@ class Worker:
         self._require(key.identity, Scheme.STATEMENT_V1, LOG_APP)
         if key.identity.algorithm is not Algorithm.ED25519:
             raise RefusedError("a log's key is Ed25519")
-        if not origin or "\n" in origin:
+        if not origin or "\n" in origin or origin.startswith(TITLES):
+            # What a note of another kind begins with: one would pass for the other.
             raise RefusedError("the log's name is malformed")
         return self._keystore.open(key)
 

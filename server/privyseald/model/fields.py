@@ -8,7 +8,7 @@ import unicodedata
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model.errors import InvalidArgument
-from privyseald.model.native import NATIVE_VERSION
+from privyseald.model.native import NATIVE_VERSION, numbers
 
 # Unicode's categories of controls, formats, surrogates, and line and paragraph separators.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -209,4 +209,16 @@ def native_ranges(ranges: tuple[NativeRange, ...]) -> tuple[NativeRange, ...]:
             bound,
             "must be a version such as 1.2.3 or a build number",
         )
+    for r in ranges:
+        if _is_empty(r):
+            raise InvalidArgument("native_ranges", f"no version of {r.platform} is in it")
     return tuple(sorted(ranges, key=lambda r: r.platform))
+
+
+def _is_empty(given: NativeRange) -> bool:
+    """Say whether no version can be in a range; bounds of names and of codes are not compared."""
+    named = {("." in bound) for bound in (given.min, given.max)}
+    least, most = numbers(given.min), numbers(given.max)
+    if least is None or most is None or len(named) > 1:
+        return False
+    return least > most or least == most == numbers(given.eq)

@@ -55,6 +55,7 @@ class RememberedKeys:
         self._known: dict[str, AppKeys] = {}
         self._reading: dict[str, asyncio.Task[AppKeys]] = {}
         self._counters: dict[str, int] = {}
+        self._last: dict[str, tuple[int, int]] = {}
 
     async def of(self, app: str, revision: int) -> AppKeys:
         """Return an app's keys and builds.
@@ -84,6 +85,18 @@ class RememberedKeys:
         """Return the number of the next release of an app whose keys were read."""
         self._counters[app] = counter = self._counters[app] + 1
         return counter
+
+    def after_the_last(self, app: str, counter: int, now: int) -> int:
+        """Return a time for a release that its devices take as later than the one before.
+
+        They compare times of which the milliseconds are the counter modulo 1,000.
+        """
+        thousand, last = self._last.get(app, (0, 0))
+        if counter // 1000 > thousand and now <= last:
+            now = last + 1
+        now = max(now, last)
+        self._last[app] = (counter // 1000, now)
+        return now
 
     async def _newly_read(self, app: str) -> AppKeys:
         reading = self._reading.get(app)

@@ -61,7 +61,8 @@ class Audit:
         await self._access.authorise(caller, Action.LOG_READ, fields.ALL_APPS)
 
         def query(view: View) -> tuple[list[tuple[int, bytes, int]], int]:
-            return view.log.leaves(start, limit), view.log.head().size
+            size = view.log.head().size
+            return view.log.leaves(min(start, size), limit), size
 
         leaves, size = await self._store.read(query)
         room = 1 << 20

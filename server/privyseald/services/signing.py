@@ -111,6 +111,8 @@ class Signing:
         keys = tuple(signer.version for signer in chosen)
         now = self._clock()
         counter = self._keys.next_counter(app)
+        if wanted.expo is not None:
+            now = self._keys.after_the_last(app, counter, now)
         statement = replace(
             wanted,
             counter=counter,
