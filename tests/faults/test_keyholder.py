@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
 from privyseald.setup import log_key_identity
 
 from tests.conftest import custodian
+from tests.contract.test_keyholders import STATEMENT
 
 IDENTITY = KeyIdentity("app", "statement-v1", 1, Scheme.STATEMENT_V1, Algorithm.ED25519)
 
@@ -79,12 +81,12 @@ def test_a_call_that_hangs_costs_the_process_its_life_and_nobody_else_waits(sour
         pool = KeyholderPool(source, 1, call_limit=0.5)
         await pool.start()
         try:
-            await pool.generate(IDENTITY)
+            key = (await pool.generate(IDENTITY)).wrapped
             hung = pool.pids[0]
             os.kill(hung, signal.SIGSTOP)
             began = time.monotonic()
             with pytest.raises(Unavailable, match="restarted"):
-                await pool.generate(IDENTITY)
+                await pool.sign_release(replace(STATEMENT, app=IDENTITY.app), key, [])
             assert time.monotonic() - began < 5
             await asyncio.sleep(1.5)  # a keyholder takes well under a second to start
             assert (await pool.generate(IDENTITY)).public_key
@@ -121,7 +123,7 @@ def test_who_worked_is_started_again_at_once_however_often_it_is_killed(source):
 def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(source, monkeypatch):
     stopping, begun = [], asyncio.Event()
 
-    class Link(supervisor._Link):
+    class Link(supervisor.Link):
         def data_received(self, data):
             super().data_received(data)
             stopping.append(asyncio.ensure_future(pool.stop()))
@@ -130,7 +132,7 @@ def test_a_process_that_gets_ready_while_the_daemon_stops_does_not_hold_it_up(so
     async def scenario():
         nonlocal pool
         pool = KeyholderPool(source, 1)
-        monkeypatch.setattr(supervisor, "_Link", Link)
+        monkeypatch.setattr(supervisor, "Link", Link)
         starting = asyncio.ensure_future(pool.start())
         await begun.wait()
         async with asyncio.timeout(5):

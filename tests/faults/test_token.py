@@ -7,8 +7,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -16,10 +18,14 @@ from privyseal.connection import Connection, load_profile
 from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
-from privyseald.keyholder.keystores import HsmSettings
+from privyseald.keyholder import wire
+from privyseald.keyholder.hsm_session import UNANSWERED, log_in
+from privyseald.keyholder.keystore import TOKEN
+from privyseald.keyholder.keystores import REFUSED, HsmSettings, PinRefusedError
 from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.keyholder.v1 import keyholder_pb2 as kpb
 from privyseald.model.errors import Unavailable
-from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme
+from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme, WrappedKey
 
 from tests import spy
 from tests.conftest import Daemon, custodian
@@ -241,7 +247,135 @@ def test_a_wrong_pin_is_tried_once_whatever_happens(vault, softhsm, www, tmp_pat
         softhsm.pin_file.write_text(old + "\n")
 
 
-def test_health_is_told_honestly(vault, softhsm):
+def test_a_login_that_never_returned_is_not_tried_again_if_it_was_counted(
+    softhsm, tmp_path, monkeypatch
+):
+    """The token counts a wrong PIN also where the process that tried it is killed meanwhile."""
+    for name, value in softhsm.env.items():
+        monkeypatch.setenv(name, value)
+    wrong = tmp_path / "wrong"
+    wrong.write_text("0000\n")
+    settings = HsmSettings(softhsm.module, softhsm.label, str(tmp_path), pin_file=str(wrong))
+    with pytest.raises(subprocess.CalledProcessError):
+        softhsm.tool("--login", "--pin", "0000", "--list-objects")
+    (tmp_path / UNANSWERED).touch()
+    before = softhsm.spied.read_text().count("C_Login") if softhsm.spied.exists() else 0
+    with pytest.raises(PinRefusedError, match="never returned"):
+        log_in(settings)
+    with pytest.raises(PinRefusedError, match="before"):
+        log_in(settings)
+    assert softhsm.spied.read_text().count("C_Login") == before
+    # One that was not counted is: the device hung, and the PIN is right.
+    (tmp_path / REFUSED).unlink()
+    softhsm.tool("--list-objects")
+    (tmp_path / UNANSWERED).touch()
+    wrong.write_text(softhsm.pin + "\n")
+    log_in(settings).close()
+    assert not (tmp_path / UNANSWERED).exists()
+
+
+@pytest.mark.parametrize("how", ["away", "hung"])
+def test_software_keys_sign_on_whatever_the_token_does(vault, softhsm, www, tmp_path, how):
+    token_app = new_app(vault, tmp_path, "--in-token")
+    assert publish(vault, token_app, www, tmp_path).code == 0
+    app = "app-" + uuid.uuid4().hex[:8]
+    vault.ok("app", "create", "--app-id", app, "--statement-key", tmp_path / "software.pem")
+    release = pb.SignReleaseRequest(
+        parent=f"apps/{app}", bundle_sha256=b"b" * 32, bundle_length=1, manifest_sha256=b"m" * 32
+    )
+    stopped = keyholders(vault)
+    try:
+        if how == "away":
+            softhsm.remove()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP if how == "hung" else signal.SIGKILL)
+        end, slowest = time.monotonic() + 6, 0.0
+        with Connection(load_profile(str(vault.data / "admin/profile.toml"), "")) as to:
+            while (began := time.monotonic()) < end:
+                release.version = uuid.uuid4().hex
+                release.request_id = str(uuid.uuid4())
+                # Straight, since the client would try again.
+                to.signing.SignRelease(release, timeout=10)
+                slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 1
+    finally:
+        if how == "away":
+            softhsm.put_back()
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    (www / "index.html").write_text(uuid.uuid4().hex)
+    took, said = back_within(vault, token_app, www, tmp_path, 10)
+    assert took < 5, said
+
+
+def test_a_call_that_hangs_in_the_token_is_ended_in_time(vault, www, tmp_path):
+    app = new_app(vault, tmp_path, "--in-token")
+    assert publish(vault, app, www, tmp_path).code == 0
+    for pid in keyholders(vault):
+        os.kill(pid, signal.SIGSTOP)
+    # They never go on: what hangs is killed, and others do its work.
+    (www / "index.html").write_text(uuid.uuid4().hex)
+    took, said = back_within(vault, app, www, tmp_path, 20)
+    assert took < 10, said
+
+
+class Broken:
+    """Starts keyholders whose token takes a login, and signs nothing until it is mended."""
+
+    def __init__(self):
+        self.mended = False
+
+    def spawn(self, link, *, token):
+        mine = link.dup()
+        thread = threading.Thread(target=self._serve, args=(mine, token), daemon=True)
+        thread.start()
+        return SimpleNamespace(pid=0, kill=lambda: None, wait=lambda: None)
+
+    def _serve(self, link, token):
+        with link, contextlib.suppress(OSError):
+            link.sendall(wire.frame(kpb.Response(ready=kpb.Ready()).SerializeToString()))
+            buffer = bytearray()
+            while chunk := link.recv(65536):
+                buffer += chunk
+                for message in wire.unframe(buffer):
+                    answer = kpb.Response(id=kpb.Request.FromString(message).id)
+                    if self.mended:
+                        answer.signed_successor.signature = b"s"
+                    else:
+                        answer.failure.kind = kpb.Failure.KIND_TOKEN_DOWN
+                    link.sendall(wire.frame(answer.SerializeToString()))
+                    if not self.mended:
+                        return
+
+
+def test_a_token_that_takes_a_login_and_signs_nothing_does_not_serve():
+    source = Broken()
+    key = WrappedKey(KeyIdentity("a", "k", 1, Scheme.MINISIGN, Algorithm.ED25519), TOKEN + b"x")
+
+    async def scenario():
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            assert pool.token_serving
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="token cannot be used"):
+                    await pool.sign_successor(key, key, b"", 1)
+                for _ in range(20):
+                    await asyncio.sleep(0.05)
+                    assert not pool.token_serving
+            assert pool.serving
+            source.mended = True
+            await pool.sign_successor(key, key, b"", 1)
+            assert pool.token_serving
+        finally:
+            await pool.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_health_is_told_honestly(vault, softhsm, tmp_path):
+    new_app(vault, tmp_path, "--in-token")
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -261,10 +395,10 @@ def test_health_is_told_honestly(vault, softhsm):
         return False
 
     assert becomes("privyseal.keys.token", "SERVING")
+    # Nobody asks for a signature, and nobody kills a process: it is noticed all the same.
     softhsm.remove()
-    for pid in keyholders(vault):
-        os.kill(pid, signal.SIGKILL)
     assert becomes("privyseal.keys.token", "NOT_SERVING")
+    assert (told("privyseal.keys.software"), told("")) == ("SERVING", "SERVING")
     softhsm.put_back()
     assert becomes("privyseal.keys.token", "SERVING")
     assert becomes("privyseal.keys.software", "SERVING")

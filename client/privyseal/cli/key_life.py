@@ -272,6 +272,11 @@ def verify_successors(out: Output, chain: Path, public_key: Path) -> None:
     key_sha256(text)
     steps = follow(records, load_public_key(text.encode()))
     newest = spki_pem(steps[-1].new_public_key) if steps else text
+    if steps:
+        out.note(
+            "compare it with the log before you compile it in (log list --act key.promote "
+            "--act key.compromise): signers of releases can have a record like these made"
+        )
     rows = [{"from": s.old, "to": s.new, "time": s.at} for s in steps]
     out.done(
         {"status": "verified", "steps": rows, "newestPublicKey": newest},

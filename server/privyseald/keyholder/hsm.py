@@ -154,6 +154,15 @@ class HsmKeystore:
         shown = self._require().get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
         return next(iter(shown), None) is not None
 
+    def probe(self) -> None:
+        """Look whether the token is still there. Raises HsmDownError."""
+        if self._had_keys and not self._has_keys_shown():
+            raise HsmDownError("the token shows no keys any more")
+
+    def _has_keys_shown(self) -> bool:
+        with token_errors():
+            return self._has_keys()
+
     @property
     def connected(self) -> bool:
         """Whether there is a session."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pkcs11
+from pkcs11 import TokenFlag
 from pkcs11.exceptions import (
     PinIncorrect,
     PinInvalid,
@@ -18,6 +19,10 @@ from pkcs11.exceptions import (
 )
 
 from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
+
+UNANSWERED = "hsm-pin-unanswered"
+"""The file that says that the PIN was tried, and that the token has not answered yet."""
+_COUNTED = TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.USER_PIN_LOCKED
 
 
 def log_in(settings: HsmSettings) -> Any:
@@ -37,11 +42,22 @@ def log_in(settings: HsmSettings) -> Any:
         token = pkcs11.lib(settings.module).get_token(
             token_label=settings.token, token_serial=serial
         )
+        unanswered = state / UNANSWERED
+        if unanswered.exists() and token.flags & _COUNTED:
+            # That try was of a wrong PIN, though nobody lived to hear it.
+            refused.write_text("PinIncorrect\n")
+            unanswered.unlink()
+            raise PinRefusedError("the token counted a wrong PIN in a login that never returned")
+        pin = settings.read_pin()
+        unanswered.touch()
         try:
-            return token.open(user_pin=settings.read_pin(), rw=True)
+            session = token.open(user_pin=pin, rw=True)
         except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
             refused.write_text(type(error).__name__ + "\n")
+            unanswered.unlink()
             raise PinRefusedError("the token refused the PIN") from None
+        unanswered.unlink()
+        return session
 
 
 @contextlib.contextmanager

@@ -76,6 +76,10 @@ class TokenKeystore(Protocol):
         """Open the session and log in."""
         ...
 
+    def probe(self) -> None:
+        """Look whether the token is still there."""
+        ...
+
     def generate(self, identity: KeyIdentity) -> GeneratedKey:
         """Make a key pair in the token."""
         ...
@@ -143,6 +147,11 @@ class Keystores:
             error = PinRefusedError if (Path(self.state) / REFUSED).exists() else HsmDownError
             raise error(self.token_error)
         return self.hsm
+
+    def probe(self) -> None:
+        """Look whether the token that was there still is. Raises HsmDownError."""
+        if self.hsm is not None and self.hsm.connected and not self.token_error:
+            self.hsm.probe()
 
     def wants_restart(self) -> bool:
         """Say whether a fresh process may find the token working."""

@@ -8,13 +8,13 @@ import hashlib
 import itertools
 import socket
 from collections.abc import AsyncIterator, Sequence
-from typing import cast
 
 import structlog
 from privyseal.verify.statement import Statement
 
 from privyseald.keyholder import wire
 from privyseald.keyholder.custody import KeyholderSource, Spawned
+from privyseald.keyholder.link import Link
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
 from privyseald.model.schemes import (
@@ -28,6 +28,14 @@ from privyseald.model.schemes import (
 MAX_WAITING = 4096
 """Requests in the keyholders at one time; more are refused, to be tried again."""
 
+_SLOW_LIMIT = 60.0
+"""Seconds for calls in `SLOW`: a device can need half a minute to make a key."""
+_START_LIMIT, _TOKEN_START_LIMIT = 30.0, 10.0
+"""Seconds in which a process is ready; one with a token logs in meanwhile, which can hang."""
+_TOKEN_PATIENCE = 5.0
+"""Seconds for which the start waits for the token; then the daemon serves what it can without."""
+_DOUBT = 30.0
+"""Seconds for which a token is not trusted that takes a login, and then does not sign."""
 _MOST_PAUSE, _MOST_PAUSE_IF_ANSWERED = 2.0, 0.5
 """Seconds before a process that dies at once is started again, at most.
 
@@ -35,109 +43,35 @@ One that answered, if only that its token is away, may find it back the next tim
 """
 
 
-def _gone() -> Unavailable:
-    return Unavailable("the keyholder was restarted; try again", reason="KEYHOLDER_RESTARTED")
-
-
-class _Link(asyncio.Protocol):
-    """The daemon's end of one keyholder's socket."""
-
-    def __init__(self, on_ready: asyncio.Future[pb.Ready]) -> None:
-        self.waiting: dict[int, asyncio.Future[pb.Response]] = {}
-        self.started: dict[int, float] = {}
-        self.closed = False
-        self.answered = self.worked = False
-        self._buffer = bytearray()
-        self._out: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
-        self._ready = on_ready
-        self._loop = asyncio.get_running_loop()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are Transports by behaviour, not by inheritance.
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        for message in wire.unframe(self._buffer):
-            response = pb.Response.FromString(message)
-            if response.id == 0:
-                if not self._ready.done():
-                    self._ready.set_result(response.ready)
-                continue
-            self.started.pop(response.id, None)
-            future = self.waiting.pop(response.id, None)
-            if future is not None and not future.done():
-                future.set_result(response)
-                self.answered = True
-                self.worked |= response.WhichOneof("result") != "failure"
-        # The oldest request still waiting has only now come to be worked on.
-        if self.started:
-            self.started[next(iter(self.started))] = self._loop.time()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self.closed = True
-        if not self._ready.done():
-            self._ready.set_exception(_gone())
-        for future in self.waiting.values():
-            if not future.done():
-                future.set_exception(_gone())
-        self.waiting.clear()
-        self.started.clear()
-
-    def send(self, request: pb.Request) -> asyncio.Future[pb.Response]:
-        """Send a request at the end of this turn of the loop, together with others.
-
-        Raises:
-            Unavailable: If the process has gone; nobody would ever answer.
-            ValueError: If the request does not fit a frame.
-        """
-        if self.closed:
-            raise _gone()
-        frame = wire.frame(request.SerializeToString())
-        future: asyncio.Future[pb.Response] = self._loop.create_future()
-        self.waiting[request.id] = future
-        self.started[request.id] = self._loop.time()
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(frame)
-        return future
-
-    def close(self) -> None:
-        """Close the socket, which ends the process."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def _flush(self) -> None:
-        if self._transport is not None and not self.closed:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
-
 class KeyholderPool:
-    """N keyholder processes as one `Keyholder`.
+    """N keyholder processes, and as many with a token if there is one, as one `Keyholder`.
+
+    What needs no key of the token never meets a process that has one: a device that is away, or
+    hangs, stops nothing else.
 
     Args:
         source: Starts the processes.
         processes: How many.
-        call_limit: Seconds after which a call that does not end costs the process its life.
-        token: Whether the processes also use a token.
+        call_limit: Seconds after which a call that does not end costs the process its life;
+            calls that make keys have longer.
+        token: Whether there is a token.
     """
 
     def __init__(
         self,
         source: KeyholderSource,
         processes: int,
-        call_limit: float = 10.0,
+        call_limit: float = 4.0,
         *,
         token: bool = False,
     ) -> None:
         self._source = source
         self._token = token
-        self._with_token: set[_Link] = set()
+        self._with_token: set[Link] = set()
+        self._doubted_until = 0.0
         self._processes = processes
         self._call_limit = call_limit
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._ids = itertools.count(1)
         self._log = structlog.get_logger("keyholder")
@@ -145,13 +79,15 @@ class KeyholderPool:
         self.pids: dict[int, int] = {}
 
     async def start(self) -> None:
-        """Start the processes and wait until each is ready. Raises Unavailable."""
+        """Start the processes; return when those without a token are ready. Raises Unavailable."""
         started: list[asyncio.Future[None]] = []
-        for slot in range(self._processes):
+        for slot in range(self._processes * (2 if self._token else 1)):
             first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             started.append(first)
             self._tasks.append(asyncio.create_task(self._keep(slot, first)))
-        await asyncio.gather(*started)
+        await asyncio.gather(*started[: self._processes])
+        if self._token:
+            await asyncio.wait(started[self._processes :], timeout=_TOKEN_PATIENCE)
 
     async def stop(self) -> None:
         """End the processes."""
@@ -219,14 +155,15 @@ class KeyholderPool:
                 content, signatures = wire.content_to_wire(statement), []
                 for key in keys:
                     call = pb.SignArchive(content=content, key=wire.key_to_wire(key))
-                    signed = await self._ask(link, pb.Request(sign_archive=call))
+                    request = pb.Request(sign_archive=call)
+                    signed = await self._ask(link, request, token=key.in_token)
                     signatures.append(signed.signed_archive.signature)
             finally:
                 self._forget_archive(link)
         return signatures
 
     async def _hand_over(
-        self, link: _Link, statement: Statement, pieces: AsyncIterator[bytes]
+        self, link: Link, statement: Statement, pieces: AsyncIterator[bytes]
     ) -> None:
         """Send an archive to a process. Raises InvalidArgument if it is another."""
         first, hasher, length = True, hashlib.sha256(), 0
@@ -241,7 +178,7 @@ class KeyholderPool:
         if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
             raise InvalidArgument("piece", "the archive is not the one that was signed")
 
-    def _forget_archive(self, link: _Link) -> None:
+    def _forget_archive(self, link: Link) -> None:
         """Have a process let go of its archive, also when the caller has gone."""
         with contextlib.suppress(Unavailable):
             empty = pb.Request(id=next(self._ids), take_archive=pb.TakeArchive(first=True))
@@ -275,21 +212,25 @@ class KeyholderPool:
     @property
     def serving(self) -> bool:
         """Whether any process can answer."""
-        return bool(self._links)
+        return any(not link.token for link in self._links)
 
     @property
     def token_serving(self) -> bool:
-        """Whether any process can use the token."""
-        return bool(self._with_token)
+        """Whether any process can use the token, and the token did as it was told."""
+        trusted = asyncio.get_running_loop().time() >= self._doubted_until
+        return bool(self._with_token) and trusted
 
     async def _call(self, request: pb.Request, *, token: bool = False) -> pb.Response:
-        return await self._ask(self._choose(token=token), request)
+        return await self._ask(self._choose(token=token), request, token=token)
 
-    def _choose(self, *, token: bool) -> _Link:
+    def _choose(self, *, token: bool) -> Link:
         """Return the process that has least to do. Raises Unavailable."""
+        token = token and self._token
+        links = [link for link in self._links if link.token is token]
         # A process without its token still says best what is the matter with it.
-        links = [k for k in self._links if k in self._with_token] if token else self._links
-        links = links or self._links
+        links = [link for link in links if link in self._with_token] or links
+        if not links and token:
+            raise Unavailable("the token cannot be used now; try again", reason="TOKEN_DOWN")
         if not links:
             raise Unavailable("no keyholder is running; try again", reason="KEYHOLDER_DOWN")
         link = min(links, key=lambda candidate: len(candidate.waiting))
@@ -297,9 +238,11 @@ class KeyholderPool:
             raise Unavailable("too many signatures are waiting; try again", reason="OVERLOADED")
         return link
 
-    async def _ask(self, link: _Link, request: pb.Request) -> pb.Response:
+    async def _ask(self, link: Link, request: pb.Request, *, token: bool = False) -> pb.Response:
         request.id = next(self._ids)
         response = await link.send(request)
+        if token and response.WhichOneof("result") != "failure":
+            self._doubted_until, link.signed = 0.0, True
         if response.WhichOneof("result") == "failure":
             failure = response.failure
             if failure.kind == pb.Failure.KIND_KEY_UNUSABLE:
@@ -315,6 +258,8 @@ class KeyholderPool:
                 )
             if failure.kind == pb.Failure.KIND_TOKEN_DOWN:
                 self._with_token.discard(link)
+                if not link.signed:
+                    self._doubted_until = asyncio.get_running_loop().time() + _DOUBT
                 raise Unavailable("the token cannot be used now; try again", reason="TOKEN_DOWN")
             if failure.kind == pb.Failure.KIND_REFUSED:
                 raise FailedPrecondition(
@@ -329,11 +274,11 @@ class KeyholderPool:
         while True:
             await asyncio.sleep(pause)
             began = asyncio.get_running_loop().time()
-            link: _Link | None = None
+            link: Link | None = None
             try:
                 link = await self._run(slot, first)
             except (OSError, Unavailable) as error:
-                if not first.done():
+                if not (first.done() or self._has_token(slot)):
                     first.set_exception(
                         Unavailable("a keyholder could not start", reason="KEYHOLDER_DOWN")
                     )
@@ -348,13 +293,17 @@ class KeyholderPool:
                 "keyholder ended; restarting", slot=slot, lived_seconds=round(lived, 1)
             )
 
-    async def _run(self, slot: int, first: asyncio.Future[None]) -> _Link:
+    def _has_token(self, slot: int) -> bool:
+        return slot >= self._processes
+
+    async def _run(self, slot: int, first: asyncio.Future[None]) -> Link:
         """Run a process until it ends; return the link that it had."""
+        token = self._has_token(slot)
         ours, theirs = socket.socketpair()
 
         def spawn() -> Spawned:
             with theirs:
-                return self._source.spawn(theirs, token=self._token)
+                return self._source.spawn(theirs, token=token)
 
         try:
             # Beside the loop: a custodian that hangs must not stop the daemon's answers.
@@ -367,17 +316,17 @@ class KeyholderPool:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[pb.Ready] = loop.create_future()
         ours.setblocking(False)
-        _, link = await loop.create_connection(lambda: _Link(ready), sock=ours)
+        _, link = await loop.create_connection(lambda: Link(ready, token=token), sock=ours)
         try:
             # Not wait_for: that of Python 3.11 forgets a cancellation that comes with the
             # result, and the daemon would wait for this task for ever when it stops.
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(_TOKEN_START_LIMIT if token else _START_LIMIT):
                 told = await ready
             missed = ", ".join(told.missed)
             self._log.info("keyholder ready", slot=slot, pid=process.pid, not_confined_by=missed)
             if told.token_error:
                 self._log.error("token cannot be used", slot=slot, error=told.token_error)
-            elif self._token:
+            elif token:
                 self._with_token.add(link)
             self._links.append(link)
             if not first.done():
@@ -394,12 +343,17 @@ class KeyholderPool:
             await asyncio.to_thread(process.wait)
         return link
 
-    async def _watch(self, link: _Link) -> None:
+    async def _watch(self, link: Link) -> None:
         """Return when the process has gone or the call it works on exceeds its limit."""
         loop = asyncio.get_running_loop()
         while not link.closed:
             await asyncio.sleep(min(0.05, self._call_limit / 4))
-            oldest = next(iter(link.started.values()), None)
-            if oldest is not None and loop.time() - oldest > self._call_limit:
+            oldest = next(iter(link.started.items()), None)
+            if oldest is None:
+                continue
+            limit = (
+                max(self._call_limit, _SLOW_LIMIT) if oldest[0] in link.slow else self._call_limit
+            )
+            if loop.time() - oldest[1] > limit:
                 self._log.error("keyholder call exceeded its limit; killing the process")
                 return

@@ -80,6 +80,13 @@ class Worker:
             "sign_archive": self._sign_archive,
         }
 
+    def look(self) -> None:
+        """Notice, while nobody asks for anything, that the token has gone."""
+        try:
+            self._keystore.probe()
+        except HsmDownError:
+            self.token_failed = True
+
     def answer(self, request: pb.Request) -> pb.Response:
         """Return the response to a request; never raises, never tells of key material."""
         try:
@@ -369,6 +376,7 @@ def _serve(link: socket.socket, worker: Worker, keystores: Keystores) -> int:
         if failed and time.monotonic() > end and keystores.wants_restart():
             return TOKEN_FAILED
         if not select.select([link], [], [], TOKEN_WAIT / 4 if keystores.hsm else None)[0]:
+            worker.look()
             continue
         chunk = link.recv(262144)
         if not chunk:
