@@ -43,6 +43,13 @@ def new_directory() -> Path:
     return folder / "data"
 
 
+def pytest_sessionfinish(session):
+    """On CI a skip is not a pass."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_private_was_asked_of_a_token():
     """Of all that the suite has the product do with tokens."""

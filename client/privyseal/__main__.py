@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -12,9 +13,15 @@ def main() -> None:
 
         sys.stdout.write(f"privyseal, version {__version__}\n")
         return
-    from privyseal.cli.main import run
+    # What a CI system sends when a job is cancelled; it leaves as little behind as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        from privyseal.cli.main import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("privyseal: interrupted\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

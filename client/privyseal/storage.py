@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,13 @@ def _interruptible(call: Callable[[], object]) -> None:
         raise failures[0]
 
 
+def object_url(storage: str, key: str, public_url: str = "") -> str:
+    """Return the URL that devices use for an object."""
+    if "://" not in storage:
+        storage = Path(storage).resolve().as_uri()
+    return _join(public_url or storage, key)
+
+
 def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -> str:
     """Upload one object whole and return the URL that devices use.
 
@@ -85,24 +94,73 @@ def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -
         ClientError: If it cannot be written; nothing half-written is left.
     """
     import obstore
-    from obstore.exceptions import BaseError
+
+    with _errors(storage):
+        store = _store(storage)
+        _interruptible(lambda: obstore.put(store, key, source))
+    return object_url(storage, key, public_url)
+
+
+def upload_all(storage: str, objects: Iterable[tuple[str, Path]]) -> None:
+    """Upload many objects, or none: what was put before one fails is removed again.
+
+    Args:
+        storage: As for `upload`.
+        objects: Key and file of each.
+
+    Raises:
+        ClientError: If one cannot be written.
+    """
+    import obstore
+
+    made: list[str] = []
+    with _errors(storage):
+        store = _store(storage)
+        try:
+            for key, path in objects:
+                # What was there belongs to an earlier release, too.
+                if not _there(store, key):
+                    made.append(key)
+                _interruptible(functools.partial(obstore.put, store, key, path))
+        except BaseException:
+            for key in made:
+                with contextlib.suppress(Exception):
+                    obstore.delete(store, key)
+            raise
+
+
+def _store(storage: str) -> Any:
     from obstore.store import LocalStore, from_url
 
-    if "://" not in storage:
-        storage = Path(storage).resolve().as_uri()
-    parts = urlsplit(storage)
+    parts = urlsplit(object_url(storage, ""))
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)), mkdir=True)
+    return from_url(storage, retry_config=_RETRY)
+
+
+def _there(store: Any, key: str) -> bool:
+    import obstore
+    from obstore.exceptions import NotFoundError
+
     try:
-        store: Any
-        if parts.scheme == "file":
-            store = LocalStore(Path(unquote(parts.path)), mkdir=True)
-        else:
-            store = from_url(storage, retry_config=_RETRY)
-        _interruptible(lambda: obstore.put(store, key, source))
+        _interruptible(lambda: obstore.head(store, key))
+    except (FileNotFoundError, NotFoundError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _errors(storage: str) -> Iterator[None]:
+    """Turn what a storage says into what the user is told."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
     except BaseError as error:
         first = str(error).splitlines()[0][:200]
-        kind = UnreachableError if parts.scheme != "file" else ClientError
+        remote = "://" in storage and not storage.startswith("file:")
+        kind = UnreachableError if remote else ClientError
         raise kind(f"cannot upload to {storage}: {first}") from None
     except OSError as error:
         why = error.strerror or str(error).splitlines()[0][:200] or type(error).__name__
         raise ClientError(f"cannot upload to {storage}: {why}") from None
-    return _join(public_url or storage, key)

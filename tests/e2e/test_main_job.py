@@ -78,6 +78,70 @@ def test_publish_serve_and_verify(daemon, app, www, tmp_path):
     assert daemon.run("verify", bundle, *receipt, *keys).code == 4
 
 
+def test_signed_here_and_uploaded_elsewhere(daemon, app, www, tmp_path):
+    """Appflow's way: bundle and sign, bring it to one's own storage, register, deploy."""
+    bundle, receipt = tmp_path / "bundle.zip", tmp_path / "r.json"
+    signed = daemon.ok(
+        *("live-update", "bundle", "--app-id", app, "--build-dir", www, "--output-path", bundle),
+        *("--receipt", receipt, "--version", "2.0.0", "--commit-sha", "a" * 40),
+    )
+    assert signed["version"] == "2.0.0"
+    keys = ("--public-key", tmp_path / "statement.pem", "--log-key", daemon.data / "log.vkey")
+    assert daemon.ok("verify", bundle, "--receipt", receipt, *keys)["version"] == "2.0.0"
+    registered = daemon.ok(
+        *("live-update", "register", "--app-id", app, "--version", "2.0.0", "--signed"),
+        *("--artifact-url", bundle.as_uri(), "--commit-sha", "a" * 40),
+    )
+    where = ("--build-id", registered["buildId"], "--destination", "production")
+    deployed = daemon.ok("deploy", "live-update", "--app-id", app, "--detached", *where)
+    assert (deployed["buildNumber"], deployed["buildStatus"]) == (1, "SUCCESS")
+    latest = json.loads(get(f"{daemon.gateway}/v1/apps/{app}/bundles/latest?{AS_DEVICE}"))
+    assert latest["checksum"] == signed["sha256"]
+    named = ("--app-id", app, "--name", "production")
+    told = daemon.run("live-update", "list-deployments", *named, "--output", "json").json
+    (entry,) = told["channelDeployments"]
+    assert (entry["buildNumber"], entry["commitSha"]) == (1, "a" * 40)
+    assert entry["deployedAt"] == deployed["deployedAt"]
+
+    unsigned = daemon.run(
+        "live-update", "bundle-artifact", "--build-dir", www, "--receipt", receipt
+    )
+    assert (unsigned.code, "are for --app-id" in unsigned.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("live-update", "bundle-artifact", "--build-dir", "www", "--signing-key", "key.pem"),
+        ("live-update", "generate-manifest", "--build-dir", "www", "--signing-key", "key.pem"),
+        ("live-update", "generate-signing-key", "--app-id", "a", "--private", "key.pem"),
+    ],
+)
+def test_where_appflow_takes_a_private_key_it_is_said_where_keys_are(daemon, words):
+    refused = daemon.run(*words)
+    assert refused.code == 2
+    assert "private keys stay in the daemon" in refused.err
+    assert "privyseal key import" in refused.err
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_done(daemon, app, www, tmp_path):
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "file" / "x"
+    before = len(daemon.entries())
+    for words in (
+        ("publish", "--build-dir", www, "--storage", tmp_path / "store", "--receipt", nowhere),
+        ("live-update", "bundle-artifact", "--build-dir", www, "--receipt", nowhere),
+        ("live-update", "generate-signing-key", "--scheme", "minisign", "--public", nowhere),
+        ("key", "create-standby", "--public", nowhere),
+        ("app", "create", "--statement-key", nowhere),
+    ):
+        refused = daemon.run(*words, "--app-id", app if words[0] != "app" else "another")
+        assert refused.code == 1
+        assert refused.err.startswith(f"privyseal: cannot write {nowhere}: ")
+    assert len(daemon.entries()) == before
+    assert not (tmp_path / "store").exists()
+
+
 def test_the_log_verifies_against_an_earlier_checkpoint(daemon, app, www, tmp_path):
     kept = tmp_path / "checkpoint.txt"
     key = ("--log-key", daemon.data / "log.vkey")

@@ -1,5 +1,6 @@
 """Uploads that go well and uploads that do not: an object store, a full disk, Ctrl-C."""
 
+import errno
 import hashlib
 import resource
 import signal
@@ -10,8 +11,12 @@ import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import click.testing
 import pytest
+from privyseal import storage
+from privyseal.cli.main import cli
 from privyseal.connection import Connection, load_profile
+from privyseal.errors import ClientError
 from privyseal.v1 import release_service_pb2 as release_pb
 
 KEYS = {
@@ -138,6 +143,50 @@ def test_a_full_disk_while_uploading_leaves_nothing(tmp_path):
     assert result.stderr.startswith("cannot upload")
     assert result.stderr.count("\n") == 1
     assert [p for p in store.rglob("*") if p.is_file()] == []
+
+
+def test_of_many_objects_all_are_there_or_none(tmp_path):
+    store = tmp_path / "store"
+    files = {}
+    for name in ("a.js", "b.js", "c.js"):
+        files[name] = tmp_path / name
+        files[name].write_text(name)
+
+    def some(count):
+        yield from [(f"p/{name}", path) for name, path in files.items()][:count]
+        if count < len(files):
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    storage.upload_all(str(store), [("p/a.js", files["a.js"])])
+    with pytest.raises(ClientError, match="no space left"):
+        storage.upload_all(str(store), some(2))
+    # What an earlier release has there stays.
+    assert [p.name for p in store.rglob("*") if p.is_file()] == ["a.js"]
+    storage.upload_all(str(store), some(3))
+    assert sorted(p.name for p in store.rglob("*") if p.is_file()) == sorted(files)
+
+
+def test_single_files_are_those_that_were_signed(daemon, app, www, tmp_path, monkeypatch):
+    """The build may be changed by whatever runs beside it, between signature and upload."""
+    from privyseal.cli import publish as command
+
+    real = command.make_bundle
+
+    def bundle_then_change(*args, **kwargs):
+        made = real(*args, **kwargs)
+        (www / "index.html").write_text("changed after it was bundled")
+        return made
+
+    monkeypatch.setattr(command, "make_bundle", bundle_then_change)
+    before = (www / "index.html").read_bytes()
+    arguments = ["publish", "--app-id", app, "--build-dir", str(www), "--artifact-type", "manifest"]
+    profile = str(daemon.data / "admin/profile.toml")
+    run = click.testing.CliRunner().invoke(
+        cli, ["--profile", profile, *arguments, "--storage", str(tmp_path / "store"), "--json"]
+    )
+    assert run.exit_code == 0, run.output
+    (index,) = (tmp_path / "store").rglob("index.html")
+    assert index.read_bytes() == before
 
 
 def test_ctrl_c_during_an_upload_ends_it_at_once(daemon, app, bucket, www):

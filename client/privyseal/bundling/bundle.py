@@ -262,6 +262,11 @@ def write_bundle(
     Raises:
         BuildError: If the directory cannot be bundled or the zip cannot be written.
     """
+    if target.resolve().is_relative_to(root.resolve()):
+        raise BuildError(
+            f"{target} is in the build directory, and the next bundle would hold this one; "
+            "name another place with --output-path"
+        )
     tree = scan(root, source_maps=source_maps)
     scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

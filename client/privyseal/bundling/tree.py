@@ -94,8 +94,9 @@ def _source(path: Path, name: str) -> SourceFile:
 
 def _checked(name: str) -> str:
     try:
-        name.encode()
-    except UnicodeEncodeError:
+        # As they are on the disk, and not as the locale reads them.
+        name = os.fsencode(name).decode("utf-8")
+    except UnicodeError:
         raise BuildError(f"{name!a} is not a UTF-8 name; rename the file") from None
     normal = unicodedata.normalize("NFC", name)
     if _FORBIDDEN & set(normal) or any(c < " " or c == "\x7f" for c in normal):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from privyseal.cli.common import PATH, Output, command, connect
+from privyseal.cli.common import PATH, Output, command, connect, require_writable, write_new
 from privyseal.errors import ClientError
 
 commands = click.Group("app", help="Apps.")
@@ -28,15 +28,14 @@ def create(
 
     if statement_key is not None and statement_key.exists():
         raise ClientError(f"{statement_key} exists; name another with --statement-key")
+    if statement_key is not None:
+        require_writable(statement_key)
     with connect() as to:
         request = pb.CreateAppRequest(app_id=app_id, display_name=name, in_token=in_token)
         made = to.call(to.apps.CreateApp, request)
     if statement_key is not None:
-        try:
-            statement_key.write_text(made.statement_public_key)
-        except OSError as error:
-            out.note(f"cannot write {statement_key}: {error.strerror}; `privyseal key show` has it")
-            statement_key = None
+        out.reached = f"{made.app.name} is there; `privyseal key show --public` writes its key"
+        write_new(statement_key, made.statement_public_key.encode())
     app = made.app.name.removeprefix("apps/")
     out.done(
         {"status": "ok", "appId": app, "statementPublicKey": made.statement_public_key},

@@ -66,7 +66,7 @@ def delete_channel(out: Output, app_id: str, name: str) -> None:
 @command(commands, "list-deployments")
 @APP
 @click.option("--name", required=True, help="The channel.")
-@click.option("--first", default=5, show_default=True)
+@click.option("--first", default=5, show_default=True, type=click.IntRange(1, 100))
 def list_deployments(out: Output, app_id: str, name: str, first: int) -> None:
     """List a channel's deployments, newest first.
 
@@ -79,9 +79,17 @@ def list_deployments(out: Output, app_id: str, name: str, first: int) -> None:
             parent=f"apps/{app_id}/channels/{name}", page_size=first
         )
         found = to.call(to.releases.ListDeployments, request).deployments
+        commits = {
+            name: to.call(
+                to.releases.GetRelease, pb.GetReleaseRequest(name=name)
+            ).release.commit_sha
+            for name in {d.release for d in found}
+        }
     rows = [
         {
             "buildId": d.release.rsplit("/", 1)[-1],
+            "buildNumber": int(d.release.rsplit("/", 1)[-1]),
+            "commitSha": commits.get(d.release, ""),
             "version": d.version,
             "triggeredBy": d.principal,
             "deployedAt": time_text(d.create_time),
@@ -93,4 +101,7 @@ def list_deployments(out: Output, app_id: str, name: str, first: int) -> None:
     lines = (
         f"{r['deployedAt']}  {r['buildId']:>6}  {r['version']:<20} {r['triggeredBy']}" for r in rows
     )
-    out.done({"name": name, "channelDeployments": rows}, *lines)
+    out.done(
+        {"name": name, "channelDeployments": rows},
+        *(lines if rows else [f"nothing was deployed to {name} yet"]),
+    )

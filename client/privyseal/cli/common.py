@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import json
 import os
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +19,7 @@ import click
 from privyseal.errors import ClientError
 from privyseal.verify.errors import VerificationError
 
+_REDRAW = 0.2
 F = TypeVar("F", bound=Callable[..., Any])
 APP = click.option("--app-id", required=True, envvar="PRIVYSEAL_APP_ID", help="The app's id.")
 KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
@@ -36,6 +40,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.reached = ""
+        """What was done already, and how to go on, for who interrupts it."""
 
     def done(self, values: dict[str, Any], *lines: str) -> None:
         """Print the result of a command: an object, or lines."""
@@ -43,6 +49,27 @@ class Output:
             click.echo(json.dumps(values))
         for line in () if self.as_json else lines:
             click.echo(printable(line))
+
+    @contextlib.contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far something is: on a terminal, and if it takes longer than a second."""
+        shown = sys.stderr.isatty() and not self.as_json
+        begun = last = time.monotonic()
+        drawn = False
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last, drawn
+            now = time.monotonic()
+            if shown and now - begun > 1 and now - last > _REDRAW:
+                last, drawn = now, True
+                click.echo(f"\r{what}: {100 * done // max(1, total)} %", err=True, nl=False)
+
+        try:
+            yield tell
+        finally:
+            if drawn:
+                # To the beginning of the line, and what is on it away.
+                click.echo("\r\x1b[K", err=True, nl=False)
 
     def note(self, text: str) -> None:
         """Say something on the way; on standard error."""
@@ -59,14 +86,18 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def command(group: click.Group, name: str, **settings: Any) -> Callable[[F], F]:
+def command(
+    group: click.Group, name: str, *, aliases: tuple[str, ...] = (), **settings: Any
+) -> Callable[[F], F]:
     """Add a command with --json, whose errors become a line and an exit code."""
 
     def add(function: F) -> F:
         @functools.wraps(function)
-        def run(*args: Any, as_json: bool, **values: Any) -> None:
+        def run(*args: Any, as_json: bool, output: str, **values: Any) -> None:
+            as_json = as_json or output == "json"
+            out = Output(as_json=as_json)
             try:
-                function(Output(as_json=as_json), *args, **values)
+                function(out, *args, **values)
             except VerificationError as error:
                 _fail(str(error), 4, as_json=as_json)
             except ClientError as error:
@@ -83,10 +114,18 @@ def command(group: click.Group, name: str, **settings: Any) -> Callable[[F], F]:
                     as_json=as_json,
                 )
             except KeyboardInterrupt:
-                _fail("interrupted; nothing half-done was left", 130, as_json=as_json)
+                _fail("; ".join(filter(None, ("interrupted", out.reached))), 130, as_json=as_json)
 
         flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-        group.command(name, **settings)(flag(run))
+        # Appflow's way to say the same.
+        form = click.option(
+            "--output", type=click.Choice(["text", "json"]), default="text", hidden=True
+        )
+        made = group.command(name, **settings)(flag(form(run)))
+        for alias in aliases:
+            same = copy.copy(made)
+            same.hidden = True
+            group.add_command(same, alias)
         return function
 
     return add
@@ -191,6 +230,20 @@ def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
             raise ClientError(f"{option} must be NAME=VALUE, got {value}")
         found[name] = text
     return found
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file can be written, before anything is done for it. Raises ClientError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It stays as it is; one that was not there is there for a moment.
+        was = path.exists()
+        with path.open("ab"):
+            pass
+        if not was:
+            path.unlink()
+    except OSError as error:
+        raise ClientError(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_new(path: Path, data: bytes) -> None:

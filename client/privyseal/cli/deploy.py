@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, Output, command, connect
+from privyseal.cli.common import APP, Output, command, connect, time_text
 from privyseal.errors import ClientError
 
 commands = click.Group("deploy", help="Point channels at releases.")
 
 
-@command(commands, "web")
+@command(commands, "web", aliases=("live-update",))
 @APP
+@click.option("--detached", is_flag=True, hidden=True, expose_value=False, help="It always is.")
 @click.option("--build-id", required=True, help="The release's number.")
 @click.option("--destination", multiple=True, required=True, help="A channel; repeatable.")
 def web(out: Output, app_id: str, build_id: str, destination: tuple[str, ...]) -> None:
@@ -28,7 +29,9 @@ def web(out: Output, app_id: str, build_id: str, destination: tuple[str, ...]) -
         {
             "appId": app_id,
             "buildId": build_id,
+            "buildNumber": int(made[0].release.rsplit("/", 1)[-1]),
             "buildStatus": "SUCCESS",
+            "deployedAt": time_text(made[0].create_time),
             "platform": "web",
             "channels": list(destination),
             "logIndexes": [d.log_index for d in made],

@@ -17,6 +17,7 @@ from privyseal.cli.common import (
     connect,
     embedded_text,
     read_text,
+    require_writable,
     set_time,
     time_text,
     write_new,
@@ -70,6 +71,8 @@ def create_standby(
 
     if public is not None and public.exists():
         raise ClientError(f"{public} exists; name another with --public")
+    if public is not None:
+        require_writable(public)
     with connect() as to:
         request = pb.CreateKeyVersionRequest(parent=f"apps/{app_id}/keys/{key}", in_token=in_token)
         made = to.call(to.keys.CreateKeyVersion, request).key_version

@@ -20,6 +20,7 @@ from privyseal.cli.common import (
     connect,
     embedded_text,
     enum_name,
+    require_writable,
     time_text,
     write_new,
 )
@@ -48,6 +49,19 @@ RANGES = tuple(
         ("eq", "The native version left out"),
     )
 )
+
+
+def KEPT(name: str) -> Callable[[F], F]:  # noqa: N802 - an option like the others
+    """Refuse an option of Appflow's that takes a private key, and say where that is."""
+
+    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(
+                f"{name} has no use here: private keys stay in the daemon; `privyseal key import` "
+                "gives it one that you have"
+            )
+
+    return click.option(name, hidden=True, expose_value=False, callback=refuse)
 
 
 def options(*decorators: Any) -> Callable[[F], F]:
@@ -90,6 +104,7 @@ def native_ranges(values: dict[str, str]) -> list[Any]:
     default=None,
     help="For RSA schemes; rsa-2048 if absent, which iOS takes.",
 )
+@KEPT("--private")
 @click.option("--in-token", is_flag=True, help="Make it in the daemon's HSM.")
 @click.option("--token-uri", default="", help="Take the key at this address in the HSM (RFC 7512).")
 def generate_signing_key(
@@ -105,6 +120,7 @@ def generate_signing_key(
 
     if public.exists():
         raise _refuse(f"{public} exists; remove it or name another with --public")
+    require_writable(public)
     with connect() as to:
         request = pb.CreateKeyRequest(
             parent=f"apps/{app_id}",
@@ -115,6 +131,7 @@ def generate_signing_key(
             request.algorithm = types_pb2.Algorithm.Value(enum_name("ALGORITHM", algorithm))
         key = to.call(to.keys.CreateKey, request).key
     first = key.versions[0]
+    out.reached = f"{first.name} is made; `privyseal key show {first.name} --public` writes its key"
     text = embedded_text(scheme, first)
     write_new(public, text.encode())
     out.done(
@@ -129,6 +146,7 @@ def generate_signing_key(
 
 @command(commands, "generate-manifest")
 @BUILD
+@KEPT("--signing-key")
 def generate_manifest(out: Output, build_dir: Path) -> None:
     """Write pro-manifest.json into a build, as the native build needs it.
 
@@ -149,41 +167,67 @@ def generate_manifest(out: Output, build_dir: Path) -> None:
     )
 
 
-@command(commands, "bundle-artifact")
-@BUILD
+@command(commands, "bundle-artifact", aliases=("bundle",))
+@options(BUILD, VERSION, RUNTIME, COMMIT[0], *RANGES)
+@KEPT("--signing-key")
+@click.option("--app-id", default="", help="Have it signed for this app.")
+@click.option("--receipt", type=PATH, default=None, help="Where to write the receipt.")
 @click.option("--output-path", type=PATH, default=Path("bundle.zip"), show_default=True)
 @click.option("--source-maps", is_flag=True, help="Put *.js.map and *.css.map in.")
-def bundle_artifact(out: Output, build_dir: Path, output_path: Path, *, source_maps: bool) -> None:
-    """Zip a build with its manifest; same build, same bytes.
+def bundle_artifact(out: Output, output_path: Path, *, source_maps: bool, **values: Any) -> None:
+    """Zip a build with its manifest, and have it signed if --app-id says for which app.
+
+    Same build, same bytes. What was signed can be uploaded anywhere, and is then registered
+    with `register-artifact`.
 
     Example: privyseal live-update bundle-artifact --build-dir www --output-path bundle.zip
     """
-    bundle = make_bundle(out, build_dir, output_path, source_maps=source_maps)
-    out.done(
-        {
-            "status": "ok",
-            "bundlePath": str(output_path),
-            "sha256": bundle.sha256.hex(),
-            "length": bundle.length,
-            "manifestSha256": bundle.manifest_sha256.hex(),
-            "files": bundle.files,
-        },
+    from privyseal.cli.signing import sign_bundle
+
+    app, receipt = values["app_id"], values["receipt"]
+    if receipt is not None and app:
+        require_writable(receipt)
+    elif receipt is not None or values["version"]:
+        raise click.UsageError("--receipt and --version are for --app-id, which has it signed")
+    bundle = make_bundle(out, values["build_dir"], output_path, source_maps=source_maps)
+    told = {
+        "status": "ok",
+        "bundlePath": str(output_path),
+        "sha256": bundle.sha256.hex(),
+        "length": bundle.length,
+        "manifestSha256": bundle.manifest_sha256.hex(),
+        "files": bundle.files,
+    }
+    lines = [
         f"wrote {output_path}: {bundle.files:,} files, {bundle.length:,} bytes",
         f"sha256 {bundle.sha256.hex()}",
-    )
+    ]
+    if app:
+        version = values["version"] or new_version()
+        with connect() as to:
+            signed = sign_bundle(out, to, values, bundle, version=version)
+        if receipt is not None:
+            write_new(receipt, signed.receipt)
+            lines.append(f"wrote the receipt to {receipt}")
+        told["version"] = version
+        verb = f"privyseal live-update register-artifact --app-id {app} --version {version}"
+        lines.append(f"signed as version {version}; upload it, then: {verb} --artifact-url ...")
+    out.done(told, *lines)
 
 
 def make_bundle(out: Output, build: Path, target: Path, *, source_maps: bool = False) -> Any:
     """Write a bundle and say what was left out; progress on a terminal."""
     from privyseal.bundling.bundle import write_bundle
 
-    bundle = write_bundle(build, target, source_maps=source_maps)
+    with out.progress("bundling") as progress:
+        bundle = write_bundle(build, target, source_maps=source_maps, progress=progress)
     if bundle.left_out:
         out.note(f"left out {bundle.left_out:,} source maps (--source-maps puts them in)")
     return bundle
 
 
-@command(commands, "upload-artifact")
+@command(commands, "upload-artifact", aliases=("upload",))
+@KEPT("--signing-key")
 @options(APP, BUILD, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
 @click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
 @click.option("--public-url", default="", help="What devices put before the object's key.")
@@ -203,12 +247,13 @@ def upload_artifact(out: Output, **values: Any) -> None:
     )
 
 
-@command(commands, "register-artifact")
+@command(commands, "register-artifact", aliases=("register",))
 @options(APP, TYPE, *COMMIT)
+@click.option("--signed", is_flag=True, hidden=True, expose_value=False, help="It always is.")
 @click.option("--version", required=True, help="A version that was signed.")
 @click.option("--artifact-url", required=True, help="Where devices find the artifact.")
-def register_artifact(out: Output, app_id: str, version: str, artifact_url: str, **v: str) -> None:
-    """Register an artifact that was signed and uploaded before.
+def register_artifact(out: Output, app_id: str, version: str, artifact_url: str, **v: Any) -> None:
+    """Register an artifact that was signed (`bundle-artifact --app-id`) and uploaded before.
 
     Example: privyseal live-update register-artifact --app-id 042a1261 --version 1.4.2
     --artifact-url https://cdn.example/042a1261/bundle.zip
@@ -243,6 +288,7 @@ def release_json(release: Any) -> dict[str, Any]:
     return {
         "release": release.name,
         "buildId": release.name.rsplit("/", 1)[-1],
+        "buildNumber": int(release.name.rsplit("/", 1)[-1]),
         "version": release.version,
         "artifactUrl": release.artifact_url,
         "sha256": release.bundle_sha256.hex(),

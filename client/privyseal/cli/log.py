@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from privyseal.cli.common import PATH, Output, command, connect
+from privyseal.cli.common import PATH, Output, command, connect, write_new
 from privyseal.cli.verify import read
 
 commands = click.Group("log", help="The transparency log.")
-_NEW_KEYS = {"key.create", "key.import", "key.create-version"}
+_PROOFS = 16
 LOG_KEY = click.option("--log-key", type=PATH, required=True, help="The log's vkey file.")
 
 
@@ -31,7 +32,7 @@ def checkpoint(out: Output, log_key: Path, target: Path | None) -> None:
         note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
     found = open_checkpoint(note, verifier)
     if target is not None:
-        target.write_text(note)
+        write_new(target, note.encode())
     out.done({"size": found.size, "root": found.root.hex(), "checkpoint": note}, note.rstrip())
 
 
@@ -43,20 +44,27 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
 
     Example: privyseal log verify --log-key log.vkey --against checkpoint.txt
     """
-    from privyseal.v1 import log_service_pb2 as pb
+    from privyseal.cli.log_state import facts_of
+    from privyseal.log_replay import FIRST_ADMIN, Replay
     from privyseal.verify.canonical import parse_object
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.merkle import leaf_hash, root_of
     from privyseal.verify.note import NoteVerifier, open_checkpoint
+    from privyseal.verify.receipt import verify_receipt
 
     verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    replay, receipts = Replay(), {}
+
+    def keep(release: Any, receipt: bytes) -> None:
+        statement = verify_receipt(receipt, log=verifier).statement
+        receipts[release.name] = (statement.app, statement.counter, release.bundle_sha256.hex())
+
     with connect() as to:
-        note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
-        head = open_checkpoint(note, verifier)
-        leaves = _leaves(to, head.size)
+        leaves, _ = _verified(to, [], verifier)
+        before = len(leaves)
+        facts, with_grants = facts_of(to, keep)
+        leaves, head = _verified(to, leaves, verifier)
         hashes = [leaf_hash(leaf) for leaf in leaves]
-        if root_of(hashes) != head.root:
-            raise VerificationError("the leaves do not make the root that the checkpoint signs")
         if against is not None:
             text = read(against, "checkpoint").decode("utf-8", "replace")
             earlier = open_checkpoint(text, verifier)
@@ -64,14 +72,56 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
                 raise VerificationError(
                     f"the log is not an extension of the checkpoint of size {earlier.size}"
                 )
-        acts = [parse_object(leaf, "log leaf") for leaf in leaves]
-        checked = _compare(to, acts, verifier)
+        _prove(to, hashes, head.root)
+    touched = [replay.apply(parse_object(leaf, "log leaf")) for leaf in leaves]
+    for name, (app, counter, digest) in receipts.items():
+        act = replay.signed.get((app, counter))
+        if act is None or act["bundleSha256"] != digest:
+            raise VerificationError(f"the log tells of another bundle for {name}")
+    told = {n: v for n, v in replay.facts.items() if with_grants or not n.startswith("grants/")}
+    # What `privyseald init` gave was there before the log was; whatever else is not told is not.
+    first = {
+        n: v
+        for n, v in facts.items()
+        if n not in told and v.startswith(f"{FIRST_ADMIN} ") and v.endswith(" apps/-")
+    }
+    facts = {n: v for n, v in facts.items() if n not in first}
+    _compare(facts, told, set(touched[before:]))
+    versions = sum("/versions/" in name for name in facts)
+    lines = [f"made by `privyseald init`: {what}" for what in sorted(first.values())]
+    if not with_grants:
+        lines.append("grants were not compared: only an admin can list them")
     out.done(
-        {"status": "verified", "size": head.size, "root": head.root.hex(), **checked},
+        {
+            "status": "verified",
+            "size": head.size,
+            "root": head.root.hex(),
+            "facts": len(facts),
+            "keyVersions": versions,
+            "releases": len(receipts),
+            "grantsCompared": with_grants,
+            "grantsOfInit": sorted(first.values()),
+        },
         f"verified {head.size:,} leaves of {head.origin}",
-        f"the daemon's {checked['keyVersions']:,} key versions and {checked['releases']:,} "
-        "releases are what the log tells",
+        f"the daemon's {len(facts):,} apps, keys, versions ({versions:,}), releases "
+        f"({len(receipts):,}), channels and grants are what the log tells",
+        *lines,
     )
+
+
+def _verified(to: Any, known: list[bytes], verifier: Any) -> tuple[list[bytes], Any]:
+    """Return the log's leaves and its newest checkpoint, which they make."""
+    from privyseal.v1 import log_service_pb2 as pb
+    from privyseal.verify.errors import VerificationError
+    from privyseal.verify.merkle import leaf_hash, root_of
+    from privyseal.verify.note import open_checkpoint
+
+    note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
+    head = open_checkpoint(note, verifier)
+    leaves = _leaves(to, head.size, known)
+    if root_of([leaf_hash(leaf) for leaf in leaves]) != head.root:
+        raise VerificationError("the leaves do not make the root that the checkpoint signs")
+    return leaves, head
 
 
 @command(commands, "list")
@@ -120,11 +170,11 @@ def _entry_line(index: int, leaf: dict[str, Any]) -> str:
     return f"{index:>6}  {when}  {leaf['act']:<18} {leaf['principal']:<24} {told}"
 
 
-def _leaves(to: Any, size: int) -> list[bytes]:
+def _leaves(to: Any, size: int, known: Sequence[bytes] = ()) -> list[bytes]:
     from privyseal.v1 import log_service_pb2 as pb
     from privyseal.verify.errors import VerificationError
 
-    leaves: list[bytes] = []
+    leaves = list(known)
     while len(leaves) < size:
         request = pb.ListEntriesRequest(start=len(leaves), page_size=1000)
         page = to.call(to.log.ListEntries, request).entries
@@ -134,41 +184,34 @@ def _leaves(to: Any, size: int) -> list[bytes]:
     return leaves[:size]
 
 
-def _compare(to: Any, acts: list[dict[str, Any]], verifier: Any) -> dict[str, int]:
-    """Compare the daemon's apps, keys and releases with what the log tells of them."""
-    from privyseal.v1 import app_service_pb2 as app_pb
-    from privyseal.v1 import key_service_pb2 as key_pb
-    from privyseal.v1 import release_service_pb2 as pb
-    from privyseal.verify.errors import VerificationError
-    from privyseal.verify.receipt import verify_receipt
+def _compare(facts: dict[str, str], told: dict[str, str], changed: set[str]) -> None:
+    """Compare the daemon's state with what the log tells. Raises VerificationError.
 
-    told_keys = {a["keyVersion"]: a["publicKeySha256"] for a in acts if a["act"] in _NEW_KEYS}
-    told_signed = {(a["app"], a["counter"]): a for a in acts if a["act"] == "release.sign"}
-    told_releases = {a["release"] for a in acts if a["act"] == "release.register"}
-    have_keys: dict[str, str] = {}
-    have_releases: set[str] = set()
-    for app in to.call(to.apps.ListApps, app_pb.ListAppsRequest(page_size=1000)).apps:
-        for key in to.call(to.keys.ListKeys, key_pb.ListKeysRequest(parent=app.name)).keys:
-            have_keys |= {v.name: v.public_key_sha256.hex() for v in key.versions}
-        token = ""
-        while True:
-            request = pb.ListReleasesRequest(parent=app.name, page_size=1000, page_token=token)
-            page = to.call(to.releases.ListReleases, request)
-            for release in page.releases:
-                answer = to.call(to.releases.GetRelease, pb.GetReleaseRequest(name=release.name))
-                statement = verify_receipt(answer.receipt, log=verifier).statement
-                act = told_signed.get((statement.app, statement.counter))
-                if act is None or act["bundleSha256"] != release.bundle_sha256.hex():
-                    raise VerificationError(f"the log tells of another bundle for {release.name}")
-                have_releases.add(release.name)
-            token = page.next_page_token
-            if not token:
-                break
-    # What came after the checkpoint is in the state already, and in the next checkpoint.
-    if missing := set(told_keys.items()) - set(have_keys.items()):
-        raise VerificationError(f"the log tells of keys that the daemon lacks: {min(missing)[0]}")
-    if missing_releases := told_releases - have_releases:
-        raise VerificationError(f"the daemon lacks {min(missing_releases)}, which the log has")
-    if unexplained := set(have_keys) - set(told_keys):
-        raise VerificationError(f"the log does not tell of {min(unexplained)}")
-    return {"keyVersions": len(told_keys), "releases": len(told_releases)}
+    Args:
+        facts: The daemon's.
+        told: The log's.
+        changed: What was changed while the daemon was asked; that may be either way.
+    """
+    from privyseal.verify.errors import VerificationError
+
+    for name in sorted((facts.keys() | told.keys()) - changed):
+        if name not in facts:
+            raise VerificationError(f"the daemon lacks {name}, which the log tells of")
+        if name not in told:
+            raise VerificationError(f"the log does not tell of {name}, which the daemon has")
+        if facts[name] != told[name]:
+            raise VerificationError(
+                f"of {name} the daemon says: {facts[name]}; the log tells: {told[name]}"
+            )
+
+
+def _prove(to: Any, hashes: list[bytes], root: bytes) -> None:
+    """Have the daemon prove leaves here and there: its tree is what others are given proofs of."""
+    from privyseal.v1 import log_service_pb2 as pb
+    from privyseal.verify.merkle import verify_inclusion
+
+    size = len(hashes)
+    for index in sorted({n * (size - 1) // _PROOFS for n in range(_PROOFS + 1)}) if size else ():
+        request = pb.GetInclusionProofRequest(index=index, tree_size=size)
+        proof = list(to.call(to.log.GetInclusionProof, request).hashes)
+        verify_inclusion(index=index, size=size, leaf=hashes[index], proof=proof, root=root)

@@ -49,6 +49,14 @@ class LazyGroup(click.Group):
         found: click.Command = module.commands.commands.get(cmd_name, module.commands)
         return found
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; click itself would make an Abort of Ctrl-C, and exit with 1."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("privyseal: interrupted", err=True)
+            ctx.exit(130)
+
     def format_commands(
         self,
         ctx: click.Context,
@@ -59,7 +67,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(GROUPS.items()))
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="privyseal")
 @click.option("--server", help="HOST:PORT of the daemon; over the profile's.")
 @click.option("--profile", help="A profile file; else PRIVYSEAL_PROFILE or the user's own.")

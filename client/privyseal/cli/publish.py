@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from privyseal.cli.common import APP, PATH, Output, command, connect
+from privyseal.cli.common import APP, PATH, Output, command, connect, require_writable, write_new
 from privyseal.cli.live_update import (
     BUILD,
     COMMIT,
@@ -19,7 +19,6 @@ from privyseal.cli.live_update import (
     TYPE,
     VERSION,
     make_bundle,
-    native_ranges,
     new_version,
     options,
     register,
@@ -27,7 +26,6 @@ from privyseal.cli.live_update import (
 )
 
 commands = click.Group("publish")
-_PIECE = 512 * 1024
 
 
 @command(commands, "publish")
@@ -45,11 +43,13 @@ def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **value
     from privyseal.cli.deploy import deploy_release
     from privyseal.errors import ClientError
 
+    if receipt is not None:
+        require_writable(receipt)
     # One connection for all of it: CI systems that give one token a job are served too.
     with connect() as to:
         release, data = publish_build(out, to, values, channel)
         if receipt is not None:
-            receipt.write_bytes(data)
+            write_new(receipt, data)
             out.note(f"wrote the receipt to {receipt}")
         if channel:
             try:
@@ -76,13 +76,10 @@ def publish_build(
 
     Channels that it shall go to are looked for before anything is signed.
     """
-    from privyseal.cli.deploy import require_channels
+    from privyseal.cli.signing import sign_bundle
     from privyseal.connection import load_profile
     from privyseal.errors import ClientError
-    from privyseal.expo_export import read_export
-    from privyseal.storage import check, upload
-    from privyseal.v1 import signing_service_pb2 as pb
-    from privyseal.verify.schemes import codepush_package_sha256
+    from privyseal.storage import check
 
     context = click.get_current_context().find_root().params
     profile = load_profile(context.get("profile") or "", context.get("server") or "")
@@ -96,70 +93,36 @@ def publish_build(
     with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch:
         bundle = make_bundle(out, values["build_dir"], Path(scratch) / "bundle.zip")
         out.note(f"bundled {bundle.files:,} files, {bundle.length:,} bytes, {bundle.sha256.hex()}")
-        request = pb.SignReleaseRequest(
-            parent=f"apps/{app}",
-            version=version,
-            bundle_sha256=bundle.sha256,
-            bundle_length=bundle.length,
-            manifest_sha256=bundle.manifest_sha256,
-            native_ranges=native_ranges(values),
-            source_commit=values["commit_sha"],
-            bundle_blake2b=_blake2b(bundle.path),
-            codepush_sha256=codepush_package_sha256(bundle.digests),
-            expo=read_export(values["build_dir"], bundle.digests, values["runtime_version"]),
-        )
-        # The session of a CI job is for what it signs, so that comes first.
-        to.identify_for(request)
-        if channels:
-            require_channels(to, app, channels)
-        signed = to.call(to.signing.SignRelease, request)
-        if signed.archive_wanted:
-            request.ClearField("request_id")
-            more = to.send(to.signing.SignArchive, request, _archive(request, bundle.path), 600.0)
-            signed.signatures.extend(more.signatures)
-            signed.receipt = more.receipt
-        out.note("signed by " + ", ".join(s.key_version for s in signed.signatures))
-        if len(signed.signatures) == 1:
-            out.note(
-                "no device plugin verifies that: make a key for yours with `privyseal live-update "
-                "generate-signing-key`"
-            )
-        if request.HasField("expo") and b'"gateway":"http:' in signed.statement:
-            out.note(
-                "the update names http:// addresses, which release builds refuse: set public_url "
-                "in privyseald.toml to the gateway's https:// address, and publish anew"
-            )
-        url = _upload(values, storage, public_url, bundle, upload)
+        signed = sign_bundle(out, to, values, bundle, version=version, channels=channels)
+        url = _upload(out, values, (storage, public_url), bundle)
         out.note(f"uploaded to {url}")
         if url.startswith("file:"):
             out.note("devices cannot fetch that themselves; --public-url says how they reach it")
-        return register(to, app, version, url, values), signed.receipt
+        release = register(to, app, version, url, values)
+        out.reached = f"{release.name} is registered, and not deployed by this"
+        return release, signed.receipt
 
 
-def _blake2b(path: Path) -> bytes:
-    """Return the BLAKE2b-512 of a file, 64 bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
-
-
-def _archive(request: Any, path: Path) -> Iterator[Any]:
-    """Yield what SignArchive wants: the release, then the archive."""
-    from privyseal.v1 import signing_service_pb2 as pb
-
-    yield pb.SignArchiveRequest(release=request)
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield pb.SignArchiveRequest(piece=piece)
-
-
-def _upload(values: dict[str, Any], storage: str, base: str, bundle: Any, upload: Any) -> str:
+def _upload(out: Output, values: dict[str, Any], to: tuple[str, str], bundle: Any) -> str:
     """Upload the zip, or each file and the manifest; return the artifact's URL."""
-    from privyseal.bundling.tree import MANIFEST, scan
+    from privyseal.bundling.tree import MANIFEST
+    from privyseal.storage import object_url, upload, upload_all
 
+    storage, base = to
     # The digest in the name makes an object immutable: another content has another name.
     prefix = f"{values['app_id']}/{bundle.sha256.hex()}"
     if values["artifact_type"] == "zip":
         return str(upload(storage, f"{prefix}.zip", bundle.path, base))
-    for file in scan(values["build_dir"]).files:
-        upload(storage, f"{prefix}/{file.name}", file.path, base)
-    return str(upload(storage, f"{prefix}/{MANIFEST}", bundle.manifest, base))
+
+    def files(folder: Path) -> Iterator[tuple[str, Path]]:
+        # Out of the bundle: the build may have been changed since it was signed.
+        with zipfile.ZipFile(bundle.path) as archive, out.progress("uploading") as progress:
+            names = archive.namelist()
+            for done, name in enumerate(names):
+                yield f"{prefix}/{name}", Path(archive.extract(name, folder))
+                (folder / name).unlink()
+                progress(done + 1, len(names))
+
+    with tempfile.TemporaryDirectory(prefix="privyseal-") as folder:
+        upload_all(storage, files(Path(folder)))
+    return object_url(storage, f"{prefix}/{MANIFEST}", base)
