@@ -158,16 +158,18 @@ def test_what_is_changed_behind_its_back_is_found(audited, done, undone, told):
     assert verify(audited).code == 0
 
 
-def test_a_checkpoint_of_another_log_is_refused(audited, tmp_path):
+def test_a_log_that_does_not_extend_a_checkpoint_is_refused(audited, tmp_path):
+    """The other has the same key: what the log's key signs twice over is what is looked for."""
     other = Daemon(tmp_path / "data")
     other.init()
     other.start()
     try:
-        words = ("log", "checkpoint", "--log-key", other.data / "log.vkey", "--out", tmp_path / "c")
-        other.ok(*words)
-        key = ("--log-key", audited.data / "log.vkey", "--against", tmp_path / "c")
-        refused = audited.run("log", "verify", *key)
-        assert refused.code == 4
-        assert "Traceback" not in refused.err
+        other.ok("app", "create", "--app-id", "x")
+        words = ("log", "checkpoint", "--log-key", other.data / "log.vkey")
+        other.ok(*words, "--out", tmp_path / "kept")
     finally:
         other.stop()
+    key = ("--log-key", audited.data / "log.vkey")
+    refused = audited.run("log", "verify", *key, "--against", tmp_path / "kept")
+    assert refused.code == 4
+    assert "not an extension of the checkpoint" in refused.err
