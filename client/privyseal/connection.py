@@ -16,6 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
+from privyseal import credential_files
 from privyseal._version import __version__
 from privyseal.call_errors import explained, retryable
 from privyseal.errors import ClientError
@@ -84,7 +85,7 @@ def load_profile(path: str = "", server: str = "") -> Profile:
     token = env.get("PRIVYSEAL_TOKEN", "").strip()
     token_file = where("token_file", "PRIVYSEAL_TOKEN_FILE")
     if not token and token_file is not None:
-        token = _read(token_file, "token").decode("ascii", "replace").strip()
+        token = credential_files.read(token_file, "token").decode("utf-8", "replace").strip()
     address = server or env.get("PRIVYSEAL_SERVER") or values.get("server", "")
     if not address:
         raise ClientError(
@@ -132,15 +133,6 @@ def _check_address(address: str) -> None:
         )
 
 
-def _read(path: Path | None, what: str) -> bytes:
-    if path is None:
-        raise ClientError(f"no {what} file is set")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ClientError(f"cannot read the {what} file {path}: {error.strerror}") from None
-
-
 def _quiet(_: str) -> None:
     pass
 
@@ -164,15 +156,15 @@ class Connection:
         self._profile = profile
         self._say = say
         self._session_app = ""
-        ca = _read(profile.ca, "CA") if profile.ca else None
+        ca = credential_files.authorities(profile.ca) if profile.ca else None
         pair: tuple[bytes | None, bytes | None] = (None, None)
         if profile.certificate is not None:
-            _check_dates(profile.certificate)
-            pair = (_read(profile.key, "key"), _read(profile.certificate, "certificate"))
+            pair = credential_files.pair(profile.certificate, profile.key)
         credentials = grpc.ssl_channel_credentials(ca, *pair)
         options = [("grpc.primary_user_agent", f"privyseal/{__version__}")]
         self._channel = grpc.secure_channel(profile.server, credentials, options)
-        self._metadata = (("authorization", f"Bearer {profile.token}"),) if profile.token else ()
+        token = credential_files.checked_token(profile.token)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self.approvals = approval_service_pb2_grpc.ApprovalServiceStub(self._channel)
         self.backups = backup_service_pb2_grpc.BackupServiceStub(self._channel)
         self.native = native_service_pb2_grpc.NativeServiceStub(self._channel)
@@ -314,22 +306,6 @@ def content_of(request: Any) -> bytes:
         codepush_sha256=request.codepush_sha256,
         expo=expo_from_message(request.expo) if request.HasField("expo") else None,
     )
-
-
-def _check_dates(path: Path) -> None:
-    from datetime import UTC, datetime
-
-    from cryptography import x509
-
-    try:
-        certificate = x509.load_pem_x509_certificate(_read(path, "certificate"))
-    except ValueError:
-        raise ClientError(f"{path} is not a certificate in PEM") from None
-    if certificate.not_valid_after_utc < datetime.now(UTC):
-        raise ClientError(
-            f"the client certificate {path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; "
-            "have a new one issued"
-        )
 
 
 def _app_of(request: Any) -> str:

@@ -298,6 +298,26 @@ def test_no_credential_and_a_wrong_ca(daemon, app, tmp_path):
         assert result.err.count("\n") == 1
 
 
+def test_credentials_that_cannot_be_are_named(daemon, app, tmp_path):
+    (tmp_path / "junk.pem").write_text("junk")
+    other = daemon.person("other-" + uuid.uuid4().hex[:6])
+    others_key = Path(other["PRIVYSEAL_PROFILE"]).with_name("client.key")
+    tokens = {"PRIVYSEAL_SERVER": daemon.tokens, "PRIVYSEAL_PROFILE": str(daemon.empty_profile())}
+    ca = {"PRIVYSEAL_CA": str(daemon.data / "tls/ca.pem")}
+    junk = str(tmp_path / "junk.pem")
+    for env, told in (
+        ({"PRIVYSEAL_CA": junk}, "holds no certificate"),
+        ({"PRIVYSEAL_CERTIFICATE": junk}, "is not a certificate in PEM"),
+        ({"PRIVYSEAL_KEY": junk}, "is not a private key in PEM"),
+        ({"PRIVYSEAL_KEY": str(others_key)}, "is not the private key of the client certificate"),
+        ({**tokens, **ca, "PRIVYSEAL_TOKEN": "pst_ä"}, "characters that no token has"),
+    ):
+        refused = daemon.run("live-update", "list-channels", "--app-id", app, **env)
+        assert refused.code == 1
+        assert told in refused.err
+        assert refused.err.count("\n") == 1
+
+
 def test_one_version_asked_for_at_once_is_signed_once(admin, app):
     request = sign_request(app)
     calls = [

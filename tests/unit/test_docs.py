@@ -71,3 +71,13 @@ def test_links_between_documents_lead_somewhere():
             r"`((?:docs|deploy|server|tests)/[\w./-]+)`", document.read_text()
         ):
             assert (ROOT / target).exists(), f"{document.name} names {target}"
+
+
+def test_the_contract_of_what_the_daemon_takes_names_every_other_part_of_the_client():
+    """A part that is added is forbidden as well, unless somebody says otherwise."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = (c for c in contracts["contracts"] if "only v1 and verify" in c["name"])
+    parts = {path.stem for path in (ROOT / "client/privyseal").iterdir()}
+    kept = {"v1", "verify", "__init__", "__main__", "__pycache__", "_version"}
+    named = {name.removeprefix("privyseal.") for name in contract["forbidden_modules"]}
+    assert named == parts - kept
