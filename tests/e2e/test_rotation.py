@@ -1,5 +1,7 @@
 """A rotation as the team that does it sees it: the command line, a real daemon, real projects."""
 
+import hashlib
+import json
 import os
 import plistlib
 import threading
@@ -7,7 +9,12 @@ import time
 import uuid
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from privyseal.connection import Connection, load_profile
 from privyseal.errors import ClientError
+from privyseal.v1 import signing_service_pb2 as signing_pb
+from privyseal.verify.keys import load_public_key, public_key_sha256, spki_der
+from privyseal.verify.successor import Successor, envelope, signing_input
 
 from tests.conftest import Daemon
 from tests.softhsm import SoftHsm
@@ -130,10 +137,47 @@ def test_the_whole_rotation_on_the_command_line(team, app, www, tmp_path):
     assert verified["newestPublicKey"] == public
     other = tmp_path / "statement.pem"
     assert team.run("key", "verify-successors", chain, "--public-key", other).code == 4
+    with_log(team, app, chain, tmp_path / "v1.pem", public)
     listed = team.ok("key", "list", "--app-id", app)["keyVersions"]
     states = {v["name"]: v["state"] for v in listed if "capawesome" in v["name"]}
     assert states == {f"{key}/versions/1": "DEACTIVATED", f"{key}/versions/2": "ACTIVE"}
     team.ok("log", "verify", "--log-key", team.data / "log.vkey")
+
+
+def with_log(team, app, chain, trusted, public):
+    """A record that a signer had signed as a digest passes for one, but for the log."""
+    words = ("key", "verify-successors", chain, "--public-key", trusted)
+    log_key = ("--log-key", team.data / "log.vkey")
+    lacks = team.run(*words, *log_key)
+    assert (lacks.code, "has no proofs from the log" in lacks.err) == (4, True)
+    team.ok("key", "successors", "--app-id", app, *log_key, "--out", chain)
+    assert team.ok(*words, *log_key)["newestPublicKey"] == public
+    (entry,) = json.loads(chain.read_text())
+
+    thief = ec.generate_private_key(ec.SECP256R1()).public_key()
+    trusted = trusted.with_name("v2.pem")
+    trusted.write_text(public)
+    words = ("key", "verify-successors", chain, "--public-key", trusted)
+    old = load_public_key(public.encode())
+    forged = Successor(app, "capawesome-v1", 2, 3, public_key_sha256(old), spki_der(thief), 1)
+    request = signing_pb.SignReleaseRequest(
+        parent=f"apps/{app}",
+        version="innocent",
+        bundle_sha256=hashlib.sha256(signing_input(forged)).digest(),
+        bundle_length=1,
+        manifest_sha256=b"m" * 32,
+    )
+    with Connection(load_profile(str(team.data / "admin/profile.toml"))) as to:
+        made = to.call(to.signing.SignRelease, request)
+    (signature,) = (s.signature for s in made.signatures if "capawesome" in s.key_version)
+    record = json.loads(envelope(forged, signature))
+    chain.write_text(json.dumps([record]))
+    passed = team.run(*words)
+    assert passed.code == 0
+    assert "signers of releases can have a record like these made" in passed.err
+    for log in (None, entry["log"]):
+        chain.write_text(json.dumps([record | ({"log": log} if log else {})]))
+        assert team.run(*words, *log_key).code == 4
 
 
 def test_an_emergency_on_the_command_line(team, app, www, tmp_path):

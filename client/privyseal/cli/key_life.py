@@ -224,20 +224,31 @@ def set_cryptoperiod(out: Output, app_id: str, key: str, days: int) -> None:
 @APP
 @KEY
 @click.option("--out", "target", type=PATH, default=None, help="Where to write them.")
-def successors(out: Output, app_id: str, key: str, target: Path | None) -> None:
+@click.option("--log-key", type=PATH, default=None, help="The log's vkey file: adds its proofs.")
+def successors(
+    out: Output, app_id: str, key: str, target: Path | None, log_key: Path | None
+) -> None:
     """Export a key's successor records: at each promotion the old version signed for the new.
 
-    Example: privyseal key successors --app-id 042a1261 --out chain.json
+    With --log-key each comes with the proof that the log tells of it; that takes the right to
+    read the log.
+
+    Example: privyseal key successors --app-id 042a1261 --log-key log.vkey --out chain.json
     """
     import json
 
+    from privyseal.cli.log import proved_promotions
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.verify.successor import read_record
 
     with connect() as to:
         request = pb.ListSuccessorsRequest(parent=f"apps/{app_id}/keys/{key}")
         records = list(to.call(to.keys.ListSuccessors, request).records)
-    chain = [json.loads(record) for record in records]
+        logged = proved_promotions(to, records, log_key) if log_key is not None else {}
+    chain = [
+        {**json.loads(record), **({"log": logged[record].json()} if logged else {})}
+        for record in records
+    ]
     if target is not None:
         write_new(target, (json.dumps(chain, indent=1) + "\n").encode())
     lines = []
@@ -251,34 +262,53 @@ def successors(out: Output, app_id: str, key: str, target: Path | None) -> None:
 @command(commands, "verify-successors")
 @click.argument("chain", type=PATH)
 @click.option("--public-key", type=PATH, required=True, help="The key that is trusted, PEM.")
-def verify_successors(out: Output, chain: Path, public_key: Path) -> None:
+@click.option("--log-key", type=PATH, default=None, help="The log's vkey file.")
+def verify_successors(out: Output, chain: Path, public_key: Path, log_key: Path | None) -> None:
     """Walk from a trusted public key to the newest one, offline.
 
-    That proves who signed for whom. Whether one of them was compromised by then, and whether a
-    newer one exists, the log tells: `privyseal log list --act key.compromise --act key.promote`.
+    With --log-key it is also proved that the log tells of each step; without, whoever may sign
+    releases could have had a record made. Whether a version was compromised by then, and whether
+    a newer one exists, only the log itself tells: `privyseal log list --act key.compromise --act
+    key.promote`.
 
     Example: privyseal key verify-successors chain.json --public-key privyseal_public.pem
+    --log-key log.vkey
     """
     import json
 
     from privyseal.errors import ClientError
     from privyseal.native_project import key_sha256
     from privyseal.verify.canonical import canonical
+    from privyseal.verify.errors import VerificationError
     from privyseal.verify.keys import load_public_key, spki_pem
-    from privyseal.verify.successor import follow
+    from privyseal.verify.note import NoteVerifier
+    from privyseal.verify.successor import Logged, follow, read_record, verify_logged
 
     try:
-        records = [canonical(record) for record in json.loads(read_text(chain, "chain"))]
+        entries = json.loads(read_text(chain, "chain"))
+        proofs = [entry.pop("log", None) for entry in entries]
+        records = [canonical(record) for record in entries]
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ClientError(f"{chain} is no file of `privyseal key successors`") from None
     text = read_text(public_key, "public key")
     key_sha256(text)
     steps = follow(records, load_public_key(text.encode()))
     newest = spki_pem(steps[-1].new_public_key) if steps else text
-    if steps:
+    if log_key is not None:
+        verifier = NoteVerifier.parse(read_text(log_key, "log key"))
+        taken = {step.new for step in steps}
+        for record, proof in zip(records, proofs, strict=True):
+            if read_record(record)[0].new not in taken:
+                continue
+            if proof is None:
+                raise VerificationError(
+                    "the chain has no proofs from the log; export it with --log-key"
+                )
+            verify_logged(record, Logged.parse(proof), verifier)
+    elif steps:
         out.note(
-            "compare it with the log before you compile it in (log list --act key.promote "
-            "--act key.compromise): signers of releases can have a record like these made"
+            "not compared with the log (--log-key): signers of releases can have a record like "
+            "these made"
         )
     rows = [{"from": s.old, "to": s.new, "time": s.at} for s in steps]
     out.done(

@@ -215,3 +215,33 @@ def _prove(to: Any, hashes: list[bytes], root: bytes) -> None:
         request = pb.GetInclusionProofRequest(index=index, tree_size=size)
         proof = list(to.call(to.log.GetInclusionProof, request).hashes)
         verify_inclusion(index=index, size=size, leaf=hashes[index], proof=proof, root=root)
+
+
+def proved_promotions(to: Any, records: Sequence[bytes], log_key: Path) -> dict[bytes, Any]:
+    """Return where the log tells of the promotions with some successor records, by record.
+
+    Raises:
+        VerificationError: If it does not tell of one of them.
+    """
+    from privyseal.v1 import log_service_pb2 as pb
+    from privyseal.verify.canonical import parse_object
+    from privyseal.verify.errors import VerificationError
+    from privyseal.verify.note import NoteVerifier
+    from privyseal.verify.successor import PROMOTE_ACT, Logged, verify_logged
+
+    verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
+    size = int(note.split("\n")[1])
+    wanted, found = {record.decode(): record for record in records}, {}
+    for index, leaf in enumerate(_leaves(to, size)):
+        act = parse_object(leaf, "log leaf")
+        if act["act"] != PROMOTE_ACT or act["successor"] not in wanted:
+            continue
+        request = pb.GetInclusionProofRequest(index=index, tree_size=size)
+        proof = tuple(to.call(to.log.GetInclusionProof, request).hashes)
+        record = wanted.pop(act["successor"])
+        found[record] = Logged(leaf, index, proof, note)
+        verify_logged(record, found[record], verifier)
+    if wanted:
+        raise VerificationError("the log does not tell of a successor record that the daemon has")
+    return found

@@ -19,9 +19,12 @@ from typing import Any
 from privyseal.verify.canonical import canonical, parse_object
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import PublicKey, load_public_key, public_key_sha256, verify_signature
+from privyseal.verify.merkle import leaf_hash, verify_inclusion
+from privyseal.verify.note import NoteVerifier, open_checkpoint
 from privyseal.verify.statement import pae
 
 SUCCESSOR_TYPE = "application/vnd.privyseal.successor.v1+json"
+PROMOTE_ACT = "key.promote"
 MAX_RECORD = 32 * 1024
 MAX_CHAIN = 1000
 
@@ -123,6 +126,76 @@ def read_record(data: bytes) -> tuple[Successor, bool]:
     """Return what a record says and whether it is signed, without verifying it."""
     record, signature = _parts(data)
     return record, bool(signature)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where the log tells of a promotion: the leaf, and its proof.
+
+    Attributes:
+        leaf: The leaf as it is in the log.
+        index: Its place.
+        proof: Hashes of 32 bytes, its sibling first.
+        checkpoint: The signed note of a tree that has it.
+    """
+
+    leaf: bytes
+    index: int
+    proof: tuple[bytes, ...]
+    checkpoint: str
+
+    @classmethod
+    def parse(cls, value: Any) -> Logged:
+        """Parse what `json` returns. Raises VerificationError."""
+        try:
+            leaf = base64.b64decode(value["leaf"], validate=True)
+            proof = tuple(base64.b64decode(h, validate=True) for h in value["proof"])
+            index, note = value["index"], value["checkpoint"]
+            if not (type(index) is int and isinstance(note, str)):
+                raise TypeError
+        except (KeyError, TypeError, ValueError) as error:
+            raise VerificationError("the chain's proof from the log is malformed") from error
+        return cls(leaf, index, proof, note)
+
+    def json(self) -> dict[str, Any]:
+        """Return it for `json`."""
+        return {
+            "leaf": base64.b64encode(self.leaf).decode(),
+            "index": self.index,
+            "proof": [base64.b64encode(h).decode() for h in self.proof],
+            "checkpoint": self.checkpoint,
+        }
+
+
+def verify_logged(data: bytes, logged: Logged, log: NoteVerifier) -> None:
+    """Verify that the log tells of a promotion with this very record.
+
+    A signature alone does not prove one: keys of some schemes sign digests that callers name.
+
+    Args:
+        data: The record.
+        logged: Where the log has it.
+        log: The log's key.
+
+    Raises:
+        VerificationError: If it does not.
+    """
+    record = _parts(data)[0]
+    checkpoint = open_checkpoint(logged.checkpoint, log)
+    verify_inclusion(
+        index=logged.index,
+        size=checkpoint.size,
+        leaf=leaf_hash(logged.leaf),
+        proof=logged.proof,
+        root=checkpoint.root,
+    )
+    act = parse_object(logged.leaf, "log leaf")
+    promoted = f"apps/{record.app}/keys/{record.key}/versions/{record.new}"
+    told = act.get("act"), act.get("keyVersion"), act.get("successor")
+    if told != (PROMOTE_ACT, promoted, data.decode()):
+        raise VerificationError(
+            f"the log does not tell that version {record.new} was promoted by this record"
+        )
 
 
 def follow(records: Sequence[bytes], trusted: PublicKey) -> list[Successor]:
