@@ -222,14 +222,23 @@ def test_a_key_in_a_token_opens(vault, www, tmp_path):
     assert (vault.data / "kek").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_pin_is_asked_for_and_in_no_file(vault, www, tmp_path):
+@pytest.mark.parametrize("kek_in_token", [True, False])
+def test_a_pin_is_asked_for_and_in_no_file(vault, www, tmp_path, kek_in_token):
     softhsm = SoftHsm(tmp_path / "softhsm")
     vault.env |= softhsm.env
     settings = softhsm.settings().splitlines()[:-1]
     (vault.data / "privyseald.toml").write_text("\n".join([*settings, "pin_prompt = true\n"]))
     pin = secret(tmp_path, softhsm.pin)
-    rewrap(vault, "token", "--new-secret-file", pin)
+    if kek_in_token:
+        rewrap(vault, "token", "--new-secret-file", pin)
     start_sealed(vault)
+    before = softhsm.spied.read_text().count("C_Login") if softhsm.spied.exists() else 0
+    wrong = vault.command("unseal", "--secret-file", secret(tmp_path, "4321"))
+    assert wrong.code == 1
+    assert "refused the PIN" in wrong.err
+    time.sleep(1)
+    tries = softhsm.spied.read_text().count("C_Login") - before
+    assert tries == 1, "a wrong PIN is tried once"
     assert vault.command("unseal", "--secret-file", pin).out == "open\n"
     wait_for(lambda: health(vault) == "SERVING", vault)
     made = tmp_path / "statement.pem"

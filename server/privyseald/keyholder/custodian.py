@@ -27,7 +27,7 @@ from privyseald.keyholder.backup import seal_for
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.custody import CustodySettings, environment
 from privyseald.keyholder.kek import RAW, KekError, KekRecord
-from privyseald.keyholder.keystores import HsmDownError, HsmSettings
+from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
 
 SOCKET = "unseal.sock"
 MAX_LINE = 4096
@@ -116,14 +116,38 @@ class Custodian:
 
     def _take(self, given: str) -> None:
         if self.wants == "pin":
-            self.pin = given
-            if self.provider == "token" and (why := self.try_alone()):
-                self.pin = ""
-                raise KekError(why)
+            self._try_pin(given)
         elif self._record is not None and self.wants == "passphrase":
             self.kek = keks.open_with_passphrase(self._record, given)
         elif self._record is not None and self.wants == "share":
             self._add(self._record, " ".join(given.lower().split()))
+
+    def _try_pin(self, given: str) -> None:
+        """Try a PIN that somebody typed, once: a wrong one is typed again, and not tried again."""
+        token = self._settings.token
+        if token is None:
+            return
+        # Whoever types it has looked.
+        (Path(token.state) / REFUSED).unlink(missing_ok=True)
+        self.pin, why = given, ""
+        if self.provider == "token":
+            why = self.try_alone()
+        else:
+            # Here, so that a daemon without a token needs no PKCS #11 library.
+            from privyseald.keyholder.hsm_session import log_in, token_errors
+
+            try:
+                with token_errors():
+                    log_in(replace(token, typed=given)).close()
+            except PinRefusedError as error:
+                why = str(error)
+            except HsmDownError:
+                # The token is away, and may come back: its keyholders will see.
+                return
+        if why:
+            self.pin = ""
+            (Path(token.state) / REFUSED).unlink(missing_ok=True)
+            raise KekError(f"{why}; type it again, and mind that tokens lock after a few")
 
     def _add(self, record: KekRecord, share: str) -> None:
         if keks.share_id(share) != record.params.get("id"):
