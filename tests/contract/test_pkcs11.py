@@ -1,9 +1,12 @@
 """What bites in PKCS #11: the points of docs/decisions/0010-pkcs11.md that no other test shows."""
 
 import asyncio
+import json
 import os
 import re
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -320,3 +323,41 @@ def test_a_key_that_is_not_found_out_is_not_destroyed(token, tmp_path):
             await pool.destroy(adopted.wrapped)
 
     with_pool(token, tmp_path, scenario)
+
+
+UNFINISHED = """
+import json, os, sys
+from privyseald.keyholder import hsm
+from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
+from privyseald.keyholder.keystores import HsmSettings
+from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
+
+software = SoftwareKeystore(os.urandom(32))
+store = hsm.HsmKeystore(HsmSettings(**json.loads(sys.argv[1])), software)
+store.connect()
+wanted = KeyIdentity("a", "statement", 1, Scheme.STATEMENT_V1, Algorithm.P256)
+kept = store.generate(wanted)
+
+def refused(*_, **__):
+    raise KeyUnusableError("as if it could leave the token")
+
+hsm.assert_attributes = refused
+try:
+    store.generate(wanted)
+except KeyUnusableError as error:
+    print(error)
+"""
+
+
+def test_of_a_key_that_could_not_be_made_whole_nothing_stays(token, tmp_path):
+    given = json.dumps(asdict(settings(token, tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-c", UNFINISHED, given],
+        env={**os.environ, **token.env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "as if it could leave the token\n", done.stderr
+    listed = token.tool("--list-objects")
+    assert listed.count("Private Key Object") == listed.count("Public Key Object") == 1

@@ -9,33 +9,35 @@ file, which every process looks for before it tries, until a person removes it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pkcs11
-from asn1crypto.core import OctetString
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import rsa, utils
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
-from pkcs11.exceptions import (
-    AttributeTypeInvalid,
-    PKCS11Error,
-)
 from pkcs11.util.ec import encode_named_curve_parameters
-from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
 from privyseal.verify.keys import PublicKey, spki_der
 
+from privyseald.keyholder.hsm_objects import (
+    ED25519_OID,
+    PRIVATE_TEMPLATE,
+    assert_attributes,
+    label,
+    public_key,
+    token_objects,
+)
 from privyseald.keyholder.hsm_session import log_in, token_errors
 from privyseald.keyholder.keystore import (
     BARE_LENGTHS,
     TOKEN,
     KeyUnusableError,
-    PrivateKey,
     SoftwareKeystore,
     load_private_key,
     verify_message,
@@ -49,23 +51,11 @@ from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, Wrapp
 # RFC 8017 section 9.2, note 1: what stands before a SHA-256 digest. A token signs a bare
 # digest as well, and returns a signature that nothing verifies.
 _SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
-_ED25519_OID = "1.3.101.112"
 _ID_BYTES = 16
 _FRESH = 2.0
 """Seconds for which a session surely shows what is in its token."""
-_PRIVATE_TEMPLATE = {
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-    Attribute.PRIVATE: True,
-    Attribute.SIGN: True,
-    Attribute.DECRYPT: False,
-    Attribute.UNWRAP: False,
-    Attribute.DERIVE: False,
-}
-"""A key that signs, and does nothing else."""
 _OWN_LABEL = re.compile(r"apps/[^/]+/keys/[^/]+/versions/[0-9]+")
 """How keys are labelled that were made or put there from here."""
-_ASSERTED = ("SENSITIVE", "EXTRACTABLE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL")
 
 
 class HsmKey:
@@ -176,16 +166,16 @@ class HsmKeystore:
             "id": key_id,
             "label": identity.name,
             "store": True,
-            "private_template": _PRIVATE_TEMPLATE,
+            "private_template": PRIVATE_TEMPLATE,
         }
-        with token_errors():
+        with self._whole(key_id), token_errors():
             session = self._require()
             if identity.algorithm.rsa_bits:
                 session.generate_keypair(KeyType.RSA, identity.algorithm.rsa_bits, **options)
             else:
                 p256 = identity.algorithm is Algorithm.P256
                 kind = KeyType.EC if p256 else KeyType.EC_EDWARDS
-                curve = encode_named_curve_parameters("secp256r1" if p256 else _ED25519_OID)
+                curve = encode_named_curve_parameters("secp256r1" if p256 else ED25519_OID)
                 session.create_domain_parameters(
                     kind, {Attribute.EC_PARAMS: curve}, local=True
                 ).generate_keypair(
@@ -194,8 +184,8 @@ class HsmKeystore:
                     ),
                     **options,
                 )
-        uri = replace(self._address(), label=identity.name, id=key_id)
-        return self._take(identity, uri, generated=True)
+            uri = replace(self._address(), label=identity.name, id=key_id)
+            return self._take(identity, uri, generated=True)
 
     def adopt(self, identity: KeyIdentity, uri: str) -> GeneratedKey:
         """Take a key that is in the token already."""
@@ -212,7 +202,7 @@ class HsmKeystore:
         if wanted.token not in {"", here.token} or wanted.serial not in {"", here.serial}:
             raise KeyUnusableError("the key's URI names another token")
         address = replace(wanted, token=here.token, serial=here.serial)
-        if _OWN_LABEL.fullmatch(_label(self._find(address, identity.algorithm)[0])):
+        if _OWN_LABEL.fullmatch(label(self._find(address, identity.algorithm)[0])):
             # Its label does not say for which scheme: one that signs raw bytes with it would sign
             # anything for the other.
             raise KeyUnusableError(
@@ -227,13 +217,25 @@ class HsmKeystore:
         private = load_private_key(identity, pkcs8)
         key_id = secrets.token_bytes(_ID_BYTES)
         common = {Attribute.TOKEN: True, Attribute.ID: key_id, Attribute.LABEL: identity.name}
-        private_part, public_part = _token_objects(private)
-        with token_errors():
+        private_part, public_part = token_objects(private)
+        with self._whole(key_id), token_errors():
             session = self._require()
-            session.create_object({**private_part, **common, **_PRIVATE_TEMPLATE})
+            session.create_object({**private_part, **common, **PRIVATE_TEMPLATE})
             session.create_object({**public_part, **common, Attribute.VERIFY: True})
-        uri = replace(self._address(), label=identity.name, id=key_id)
-        return self._take(identity, uri, generated=False)
+            uri = replace(self._address(), label=identity.name, id=key_id)
+            return self._take(identity, uri, generated=False)
+
+    @contextlib.contextmanager
+    def _whole(self, key_id: bytes) -> Iterator[None]:
+        """Leave nothing in the token of a key that could not be made whole."""
+        try:
+            yield
+        except Exception:
+            # Nobody has its address: it would lie there for ever.
+            with contextlib.suppress(HsmDownError), token_errors():
+                for found in self._require().get_objects({Attribute.ID: key_id}):
+                    found.destroy()
+            raise
 
     def open(self, key: WrappedKey) -> HsmKey:
         """Return a key. Raises KeyUnusableError, HsmDownError."""
@@ -274,7 +276,7 @@ class HsmKeystore:
 
     def _take(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
         private, public = self._find(uri, identity.algorithm)
-        protection = _assert_attributes(private, uri, generated=generated)
+        protection = assert_attributes(private, uri, generated=generated)
         spki = spki_der(public)
         named = replace(identity, public_key_sha256=hashlib.sha256(spki).digest())
         HsmKey(private, public, identity.algorithm).sign(b"privyseal keyholder self-test")
@@ -338,84 +340,4 @@ class HsmKeystore:
                 )
             )
             source = publics[0] if len(publics) == 1 else private
-            return private, _public_key(source, private.key_type, algorithm)
-
-
-def _label(private: Any) -> str:
-    """Return an object's label; empty if it has none, or the module knows of none."""
-    with token_errors():
-        try:
-            return str(private[Attribute.LABEL])
-        except AttributeTypeInvalid:
-            return ""
-
-
-def _token_objects(private: PrivateKey) -> tuple[dict[Attribute, Any], dict[Attribute, Any]]:
-    """Return what makes a private key and its public key objects of a token."""
-    der, raw = serialization.Encoding.DER, serialization.Encoding.Raw
-    plain = serialization.NoEncryption()
-    if isinstance(private, rsa.RSAPrivateKey):
-        form = serialization.PrivateFormat.TraditionalOpenSSL
-        pkcs1 = serialization.PublicFormat.PKCS1
-        return (
-            decode_rsa_private_key(private.private_bytes(der, form, plain)),
-            decode_rsa_public_key(private.public_key().public_bytes(der, pkcs1)),
-        )
-    if isinstance(private, ec.EllipticCurvePrivateKey):
-        kind, curve = KeyType.EC, encode_named_curve_parameters("secp256r1")
-        value = private.private_numbers().private_value.to_bytes(32)
-        point = private.public_key().public_bytes(
-            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-        )
-    elif isinstance(private, ed25519.Ed25519PrivateKey):
-        kind, curve = KeyType.EC_EDWARDS, encode_named_curve_parameters(_ED25519_OID)
-        value = private.private_bytes(raw, serialization.PrivateFormat.Raw, plain)
-        point = private.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
-    else:
-        raise KeyUnusableError("keys of ml-dsa-65 are in software only")
-    common = {Attribute.KEY_TYPE: kind, Attribute.EC_PARAMS: curve}
-    return (
-        {Attribute.CLASS: ObjectClass.PRIVATE_KEY, **common, Attribute.VALUE: value},
-        {
-            Attribute.CLASS: ObjectClass.PUBLIC_KEY,
-            **common,
-            Attribute.EC_POINT: OctetString(point).dump(),
-        },
-    )
-
-
-def _public_key(source: Any, kind: KeyType, algorithm: Algorithm) -> PublicKey:
-    try:
-        if kind is KeyType.RSA and algorithm.rsa_bits:
-            modulus = int.from_bytes(source[Attribute.MODULUS])
-            exponent = int.from_bytes(source[Attribute.PUBLIC_EXPONENT])
-            if modulus.bit_length() == algorithm.rsa_bits:
-                return rsa.RSAPublicNumbers(exponent, modulus).public_key()
-        elif kind in {KeyType.EC, KeyType.EC_EDWARDS}:
-            # A point comes wrapped in an OCTET STRING.
-            point = bytes(OctetString.load(bytes(source[Attribute.EC_POINT]), strict=True).native)
-            if kind is KeyType.EC and algorithm is Algorithm.P256:
-                return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-            if kind is KeyType.EC_EDWARDS and algorithm is Algorithm.ED25519:
-                return ed25519.Ed25519PublicKey.from_public_bytes(point)
-    except (AttributeTypeInvalid, ValueError):
-        raise KeyUnusableError("the token does not show the key's public part") from None
-    raise KeyUnusableError(f"the key in the token is not {algorithm}")
-
-
-def _assert_attributes(private: Any, uri: TokenUri, *, generated: bool) -> dict[str, str]:
-    """Return what the token says of a private key, and refuse one that could leave it."""
-    told: dict[str, str] = {"backend": "pkcs11", "uri": str(uri)}
-    for name in _ASSERTED:
-        try:
-            told[name.lower()] = str(bool(private[getattr(Attribute, name)])).lower()
-        except PKCS11Error:
-            told[name.lower()] = "unknown"
-    if told["sensitive"] != "true" or told["extractable"] != "false":
-        raise KeyUnusableError("the token would give the private key away; it must be sensitive")
-    if generated and "false" in (
-        told[n] for n in ("always_sensitive", "never_extractable", "local")
-    ):
-        raise KeyUnusableError("the token did not make the key as asked")
-    told["origin"] = "generated in the token" if told["local"] == "true" else "imported"
-    return told
+            return private, public_key(source, private.key_type, algorithm)
