@@ -6,6 +6,7 @@ bundle and receipt give the same bytes.
 
 from __future__ import annotations
 
+import base64
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def capgo(bundle: Path, receipt: Receipt, target: Path) -> tuple[str, str]:
         ClientError: If a file cannot be read or written.
         VerificationError: If the receipt has no capgo-v2 signature.
     """
-    signature = receipt.signature("capgo-v2")
+    signature = receipt.newest("capgo-v2")
     session = capgo_session(receipt.statement.bundle_sha256)
     # The plugin's format, over bytes that anyone may read: what it proves is their origin.
     cipher = Cipher(algorithms.AES128(session.key), modes.CBC(session.iv))
@@ -62,7 +63,7 @@ def codepush(bundle: Path, receipt: Receipt, target: Path) -> None:
         ClientError: If a file cannot be read or written.
         VerificationError: If the receipt has no codepush-v1 signature.
     """
-    signature = receipt.signature("codepush-v1")
+    signature = receipt.newest("codepush-v1")
     token = codepush_text(signature.signature, receipt.statement)
     with (
         _opened(bundle) as source,
@@ -78,17 +79,18 @@ def codepush(bundle: Path, receipt: Receipt, target: Path) -> None:
         new.writestr(_entry(".codepushrelease"), token)
 
 
-def minisign(receipt: Receipt, target: Path) -> None:
-    """Write the .minisig file of the bundle.
+def minisign(receipt: Receipt, target: Path, *, tauri: bool = False) -> None:
+    """Write the .minisig file of the bundle; for Tauri's updater, all of it as base64.
 
     Raises:
         ClientError: If it cannot be written.
         VerificationError: If the receipt has no minisign signature.
     """
-    signature = receipt.signature("minisign")
+    signature = receipt.newest("minisign")
     key = load_public_key(signature.public_key)
+    text = minisign_text(signature.signature, receipt.statement, key).encode()
     with _written(target) as out:
-        out.write(minisign_text(signature.signature, receipt.statement, key).encode())
+        out.write(base64.b64encode(text) if tauri else text)
 
 
 def expo(receipt: Receipt, platform: str, key_id: str, target: Path) -> str:

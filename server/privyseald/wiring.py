@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 
@@ -17,6 +18,8 @@ from privyseald.config import IssuerSettings, Settings
 from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.model.workload import Issuer
+
+_LOOPBACK = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
 def token_settings(settings: Settings) -> HsmSettings | None:
@@ -126,6 +129,12 @@ class GatewayServer:
             ssl_keyfile=settings.gateway_key,
         )
         self._address = settings.gateway
+        if settings.gateway_certificate is None and host not in _LOOPBACK:
+            structlog.get_logger("gateway").warning(
+                "devices are served without TLS; set gateway_certificate, or listen on loopback "
+                "behind a proxy: Ionic's plugin verifies nothing else",
+                gateway=settings.gateway,
+            )
         self._server = uvicorn.Server(config)
         self._server.capture_signals = nullcontext  # type: ignore[method-assign,assignment] # the daemon's own handlers stop it
         self._task: asyncio.Task[None] | None = None

@@ -53,11 +53,11 @@ def signed(daemon, tmp_path_factory):
     return folder, app
 
 
-def artifact(daemon, folder, verb, target):
+def artifact(daemon, folder, verb, target, *more):
     return daemon.ok(
         *("artifact", verb, folder / "bundle.zip", "--receipt", folder / "receipt.json"),
         *("--public-key", folder / "statement.pem", "--log-key", daemon.data / "log.vkey"),
-        *("--output-path", folder / target),
+        *("--output-path", folder / target, *more),
     )
 
 
@@ -165,6 +165,11 @@ def test_debians_minisign_verifies_the_bundle_and_its_comment(daemon, signed):
         timeout=60,
     )
     assert wrong.returncode != 0
+    # Tauri's updater takes the same, each as base64.
+    words = ("minisign", "bundle.zip.sig", "--tauri")
+    artifact(daemon, folder, *words)
+    plain = base64.b64decode((folder / "bundle.zip.sig").read_bytes(), validate=True)
+    assert plain == (folder / "bundle.zip.minisig").read_bytes()
 
 
 def test_openssl_verifies_the_archive_as_sparkle_does(daemon, signed, tmp_path):

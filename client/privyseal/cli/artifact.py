@@ -107,13 +107,16 @@ def sparkle(out: Output, bundle: Path, output_path: Path, **given: Path) -> None
 
 @command(commands, "minisign")
 @_inputs
-def minisign(out: Output, bundle: Path, output_path: Path, **given: Path) -> None:
-    """Write the .minisig file of a bundle, which minisign and Tauri verify.
+@click.option("--tauri", is_flag=True, help="As Tauri's updater wants it: base64 of the file.")
+def minisign(out: Output, bundle: Path, output_path: Path, *, tauri: bool, **given: Path) -> None:
+    """Write the .minisig file of a bundle, which minisign verifies, or Tauri's updater.
+
+    Tauri's configuration wants the public key as base64, too: `base64 -w0 minisign.pub`.
 
     Example: privyseal artifact minisign bundle.zip --receipt receipt.json
     --public-key statement.pem --log-key log.vkey --output-path bundle.zip.minisig
     """
     from privyseal import devices
 
-    devices.minisign(verified(bundle, **given), output_path)
+    devices.minisign(verified(bundle, **given), output_path, tauri=tauri)
     out.done({"signature": str(output_path)}, f"wrote {output_path}")
