@@ -3,14 +3,18 @@
 It insists on https and port 443, so it reaches the gateway through a CONNECT proxy.
 """
 
+import base64
 import json
 import os
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
+import urllib.request
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -161,6 +165,49 @@ def test_a_tampered_zip_is_refused(https, device, www, tmp_path):
 
     assert answers == [{"rejected": "Signature verification failed."}]
     assert page == "public"
+
+
+class Between(BaseHTTPRequestHandler):
+    """Passes on what the gateway answers, with a bit of the signature flipped."""
+
+    def do_GET(self):
+        url = f"https://127.0.0.1:{self.server.gateway}{self.path}"
+        unverified = ssl._create_unverified_context()
+        with urllib.request.urlopen(url, context=unverified, timeout=20) as answer:
+            body = answer.read()
+        if "/bundles/latest" in self.path:
+            told = json.loads(body)
+            signature = bytearray(base64.b64decode(told["signature"]))
+            signature[-1] ^= self.server.flipped
+            told["signature"] = base64.b64encode(signature).decode()
+            body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("flipped", [0, 1])
+def test_a_tampered_signature_is_refused(https, device, www, tmp_path, monkeypatch, flipped):
+    """Whoever sits between, with a certificate that the device takes, has no key of the app."""
+    app, key, _ = release(https, tmp_path, www)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(https.folder / "gateway.pem", https.folder / "gateway.key")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.gateway, server.flipped = https.ports[2], flipped
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(https, "proxy", proxy_to(server.server_address[1]))
+        answers, page = device(app, key, "sync")
+        server.shutdown()
+    if flipped:
+        assert answers == [{"rejected": "Signature verification failed."}]
+        assert page == "public"
+    else:
+        assert answers[0]["nextBundleId"], "what was only passed on is taken"
 
 
 def test_another_apps_bundle_is_refused(https, device, www, tmp_path):

@@ -28,7 +28,8 @@ if _version_not_supported:
 class AccessServiceStub:
     """Manages credentials and grants. Every method but WhoAmI and ExchangeToken needs
     role admin on the app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
-    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -97,7 +98,8 @@ class AccessServiceStub:
 class AccessServiceServicer:
     """Manages credentials and grants. Every method but WhoAmI and ExchangeToken needs
     role admin on the app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
-    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     def WhoAmI(self, request, context):
@@ -113,7 +115,7 @@ class AccessServiceServicer:
         token can be exchanged once.
         Returns UNAUTHENTICATED with a reason for each thing that can be wrong with
         the token (google.rpc.ErrorInfo), UNAVAILABLE if the issuer's keys cannot be
-        had.
+        had. There is no request_id: the token itself counts once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,7 +256,8 @@ def add_AccessServiceServicer_to_server(servicer, server):
 class AccessService:
     """Manages credentials and grants. Every method but WhoAmI and ExchangeToken needs
     role admin on the app concerned, and may fail with UNAUTHENTICATED, PERMISSION_DENIED,
-    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ if _version_not_supported:
 class AppServiceStub:
     """Creates and lists apps. Every method may fail with UNAUTHENTICATED (no or an
     unknown credential), PERMISSION_DENIED (no grant allows it), INVALID_ARGUMENT
-    (google.rpc.BadRequest names the field) and UNAVAILABLE (try again).
+    (google.rpc.BadRequest names the field), RESOURCE_EXHAUSTED (too many calls;
+    try again) and UNAVAILABLE (try again).
     """
 
     def __init__(self, channel):
@@ -57,7 +58,8 @@ class AppServiceStub:
 class AppServiceServicer:
     """Creates and lists apps. Every method may fail with UNAUTHENTICATED (no or an
     unknown credential), PERMISSION_DENIED (no grant allows it), INVALID_ARGUMENT
-    (google.rpc.BadRequest names the field) and UNAVAILABLE (try again).
+    (google.rpc.BadRequest names the field), RESOURCE_EXHAUSTED (too many calls;
+    try again) and UNAVAILABLE (try again).
     """
 
     def CreateApp(self, request, context):
@@ -111,7 +113,8 @@ def add_AppServiceServicer_to_server(servicer, server):
 class AppService:
     """Creates and lists apps. Every method may fail with UNAUTHENTICATED (no or an
     unknown credential), PERMISSION_DENIED (no grant allows it), INVALID_ARGUMENT
-    (google.rpc.BadRequest names the field) and UNAVAILABLE (try again).
+    (google.rpc.BadRequest names the field), RESOURCE_EXHAUSTED (too many calls;
+    try again) and UNAVAILABLE (try again).
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ if _version_not_supported:
 class ApprovalServiceStub:
     """Takes requests for consent, and the consent. Who asks, or would use it, never
     consents. Every method may fail with UNAUTHENTICATED, PERMISSION_DENIED,
-    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -67,7 +68,8 @@ class ApprovalServiceStub:
 class ApprovalServiceServicer:
     """Takes requests for consent, and the consent. Who asks, or would use it, never
     consents. Every method may fail with UNAUTHENTICATED, PERMISSION_DENIED,
-    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     def RequestApproval(self, request, context):
@@ -148,7 +150,8 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
 class ApprovalService:
     """Takes requests for consent, and the consent. Who asks, or would use it, never
     consents. Every method may fail with UNAUTHENTICATED, PERMISSION_DENIED,
-    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ if _version_not_supported:
 class KeyServiceStub:
     """Creates keys and changes the state of their versions. No method returns, takes
     or logs private material. Every method may fail with UNAUTHENTICATED,
-    PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest) and UNAVAILABLE.
+    PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND,
+    RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -117,7 +118,8 @@ class KeyServiceStub:
 class KeyServiceServicer:
     """Creates keys and changes the state of their versions. No method returns, takes
     or logs private material. Every method may fail with UNAUTHENTICATED,
-    PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest) and UNAVAILABLE.
+    PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND,
+    RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def CreateKey(self, request, context):
@@ -340,7 +342,8 @@ def add_KeyServiceServicer_to_server(servicer, server):
 class KeyService:
     """Creates keys and changes the state of their versions. No method returns, takes
     or logs private material. Every method may fail with UNAUTHENTICATED,
-    PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest) and UNAVAILABLE.
+    PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND,
+    RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ if _version_not_supported:
 class LogServiceStub:
     """Reads the log. Checkpoints and proofs need any valid credential, entries need
     role auditor or admin. Every method may fail with UNAUTHENTICATED,
-    PERMISSION_DENIED, INVALID_ARGUMENT and UNAVAILABLE.
+    PERMISSION_DENIED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -62,7 +62,7 @@ class LogServiceStub:
 class LogServiceServicer:
     """Reads the log. Checkpoints and proofs need any valid credential, entries need
     role auditor or admin. Every method may fail with UNAUTHENTICATED,
-    PERMISSION_DENIED, INVALID_ARGUMENT and UNAVAILABLE.
+    PERMISSION_DENIED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def GetCheckpoint(self, request, context):
@@ -130,7 +130,7 @@ def add_LogServiceServicer_to_server(servicer, server):
 class LogService:
     """Reads the log. Checkpoints and proofs need any valid credential, entries need
     role auditor or admin. Every method may fail with UNAUTHENTICATED,
-    PERMISSION_DENIED, INVALID_ARGUMENT and UNAVAILABLE.
+    PERMISSION_DENIED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ if _version_not_supported:
 class NativeServiceStub:
     """Registers native builds. Changes need role releaser or security-officer. Every
     method may fail with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT,
-    NOT_FOUND and UNAVAILABLE.
+    NOT_FOUND, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -57,7 +57,7 @@ class NativeServiceStub:
 class NativeServiceServicer:
     """Registers native builds. Changes need role releaser or security-officer. Every
     method may fail with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT,
-    NOT_FOUND and UNAVAILABLE.
+    NOT_FOUND, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def RegisterNativeBuild(self, request, context):
@@ -117,7 +117,7 @@ def add_NativeServiceServicer_to_server(servicer, server):
 class NativeService:
     """Registers native builds. Changes need role releaser or security-officer. Every
     method may fail with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT,
-    NOT_FOUND and UNAVAILABLE.
+    NOT_FOUND, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     @staticmethod

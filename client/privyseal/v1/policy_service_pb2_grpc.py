@@ -28,7 +28,7 @@ if _version_not_supported:
 class PolicyServiceStub:
     """Puts policies in force, tries them out and explains them. Every method may fail
     with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT
-    (google.rpc.BadRequest) and UNAVAILABLE.
+    (google.rpc.BadRequest), RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -57,7 +57,7 @@ class PolicyServiceStub:
 class PolicyServiceServicer:
     """Puts policies in force, tries them out and explains them. Every method may fail
     with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT
-    (google.rpc.BadRequest) and UNAVAILABLE.
+    (google.rpc.BadRequest), RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def ApplyPolicies(self, request, context):
@@ -116,7 +116,7 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 class PolicyService:
     """Puts policies in force, tries them out and explains them. Every method may fail
     with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT
-    (google.rpc.BadRequest) and UNAVAILABLE.
+    (google.rpc.BadRequest), RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ if _version_not_supported:
 class ReleaseServiceStub:
     """Registers signed bundles and points channels at them. Every method may fail
     with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT
-    (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -92,7 +92,7 @@ class ReleaseServiceStub:
 class ReleaseServiceServicer:
     """Registers signed bundles and points channels at them. Every method may fail
     with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT
-    (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def RegisterRelease(self, request, context):
@@ -233,7 +233,7 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
 class ReleaseService:
     """Registers signed bundles and points channels at them. Every method may fail
     with UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT
-    (google.rpc.BadRequest), NOT_FOUND and UNAVAILABLE.
+    (google.rpc.BadRequest), NOT_FOUND, RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     @staticmethod

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class RotationServiceStub:
     """Rotates keys. Changes need role security-officer. Every method may fail with
-    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND and UNAVAILABLE.
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND,
+    RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -70,7 +71,8 @@ class RotationServiceStub:
 
 class RotationServiceServicer:
     """Rotates keys. Changes need role security-officer. Every method may fail with
-    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND and UNAVAILABLE.
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND,
+    RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     def StartRotation(self, request, context):
@@ -167,7 +169,8 @@ def add_RotationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RotationService:
     """Rotates keys. Changes need role security-officer. Every method may fail with
-    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND and UNAVAILABLE.
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND,
+    RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
 
     @staticmethod

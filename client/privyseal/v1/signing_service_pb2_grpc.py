@@ -27,7 +27,10 @@ if _version_not_supported:
 
 class SigningServiceStub:
     """Signs releases. There is no method that signs bytes a caller composed: the
-    keyholder builds what it signs from the typed fields below.
+    keyholder builds what it signs from the typed fields below. What devices of some
+    schemes verify is a digest, or an archive, that is one of these fields. Every
+    method may fail with UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -60,7 +63,10 @@ class SigningServiceStub:
 
 class SigningServiceServicer:
     """Signs releases. There is no method that signs bytes a caller composed: the
-    keyholder builds what it signs from the typed fields below.
+    keyholder builds what it signs from the typed fields below. What devices of some
+    schemes verify is a digest, or an archive, that is one of these fields. Every
+    method may fail with UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     def SignRelease(self, request, context):
@@ -147,7 +153,10 @@ def add_SigningServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SigningService:
     """Signs releases. There is no method that signs bytes a caller composed: the
-    keyholder builds what it signs from the typed fields below.
+    keyholder builds what it signs from the typed fields below. What devices of some
+    schemes verify is a digest, or an archive, that is one of these fields. Every
+    method may fail with UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED and
+    UNAVAILABLE.
     """
 
     @staticmethod
