@@ -21,7 +21,7 @@ from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.schemes import SIGN
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.keyholder.v1 import keyholder_pb2 as kpb
-from privyseald.model.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
+from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
 from privyseald.model.schemes import (
     ALGORITHMS,
     Algorithm,
@@ -172,7 +172,7 @@ def test_no_digest_info_passes_for_a_digest(keyholder, scheme):
         for field in ("bundle_sha256", "codepush_sha256", "manifest_sha256", "bundle_blake2b"):
             for value in (info, b"b" * 31, b"b" * 33, b"b" * 65):
                 content = replace(WHOLE, **{field: value})
-                with pytest.raises(DomainError):
+                with pytest.raises(FailedPrecondition):
                     await pool.sign_release(content, statement.wrapped, [key.wrapped])
 
     keyholder(scenario)
@@ -204,20 +204,20 @@ def test_an_archive_is_signed_as_it_is(keyholder):
             with pytest.raises(InvalidArgument, match="not the one that was signed"):
                 await sign(content, key, data=bad)
         for wrong in (stranger, other):
-            with pytest.raises(DomainError):
+            with pytest.raises(FailedPrecondition):
                 await sign(content, key, wrong)
         # The keyholder itself compares, whatever the daemon thinks.
         for changed in (replace(content, bundle_sha256=b"x" * 32), content):
             call = kpb.SignArchive(
                 content=wire.content_to_wire(changed), key=wire.key_to_wire(key.wrapped)
             )
-            with pytest.raises(DomainError):
+            with pytest.raises(FailedPrecondition):
                 await pool._call(kpb.Request(sign_archive=call))
         # Not together with the others, which have the digest alone.
         statement = await pool.generate(
             identity(Scheme.STATEMENT_V1, Algorithm.ED25519), KeyPlace()
         )
-        with pytest.raises(DomainError):
+        with pytest.raises(FailedPrecondition):
             await pool.sign_release(STATEMENT, statement.wrapped, [key.wrapped])
         return key, await sign(content, key)
 
@@ -284,10 +284,10 @@ def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):
             ),
             "no blob": (WrappedKey(key.identity, b""), []),
         }
+        pids = dict(pool.pids)
         for name, (statement_key, scheme_keys) in bad.items():
-            with pytest.raises(DomainError):
-                await pool.sign_release(STATEMENT, statement_key, scheme_keys)
-            assert pool.pids, name
+            with pytest.raises(FailedPrecondition):
+                assert not await pool.sign_release(STATEMENT, statement_key, scheme_keys), name
         for changed in (
             {"bundle_sha256": b"b" * 33},
             {"bundle_sha256": b"b" * 31},
@@ -296,9 +296,10 @@ def test_a_key_is_bound_to_its_app_scheme_and_version(keyholder):
             {"counter": 0},
             {"app": "c"},
         ):
-            with pytest.raises(DomainError):
+            with pytest.raises(FailedPrecondition):
                 await pool.sign_release(replace(STATEMENT, **changed), key, [])
         assert (await pool.sign_release(STATEMENT, key, []))[1]
+        assert pool.pids == pids, "refused, and not died of"
 
     keyholder(scenario)
 
@@ -319,7 +320,7 @@ def test_a_key_of_a_killed_process_signs_in_the_next(keyholder):
 
 def test_a_scheme_does_not_take_a_key_it_cannot_use(keyholder):
     async def scenario(pool, place):
-        with pytest.raises(DomainError):
+        with pytest.raises(FailedPrecondition):
             await pool.generate(identity(Scheme.CAPAWESOME_V1, Algorithm.ED25519), place)
 
     keyholder(scenario)
@@ -398,7 +399,7 @@ def test_an_existing_key_is_imported_and_signs(keyholder, algorithm):
         wrong = replace(named, algorithm=next(a for a in STATEMENT_ALGORITHMS if a != algorithm))
         bad["another algorithm"] = (wrong, seal(pkcs8, target_of(wrong), open_key))
         for name, arguments in bad.items():
-            with pytest.raises(DomainError):
+            with pytest.raises(FailedPrecondition):
                 assert not await take(*arguments), name
         if place.token and algorithm in pool.declared:
             with pytest.raises(FailedPrecondition, match="the token has no"):

@@ -113,6 +113,27 @@ def test_point_2_another_programs_login_and_logout_end_no_session(token, tmp_pat
     with_pool(token, tmp_path, scenario)
 
 
+def test_point_2_keys_that_were_open_sign_on_when_the_session_is_made_anew(token, tmp_path):
+    """To adopt and to destroy, the process logs in again: what it had open is found again."""
+    token.tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "corp", "--id", "01")
+
+    async def scenario(pool):
+        made = await pool.generate(identity(), IN_TOKEN)
+        await sign(pool, made)
+        pids = dict(pool.pids)
+        corp = KeyPlace(token=True, uri="pkcs11:object=corp")
+        adopted = await pool.generate(identity(version=2), corp)
+        for each in (made, adopted, made):
+            await sign(pool, each)
+        await pool.destroy(adopted.wrapped)
+        await sign(pool, made)
+        with pytest.raises(FailedPrecondition, match="no private key"):
+            await sign(pool, adopted)
+        assert pool.pids == pids
+
+    with_pool(token, tmp_path, scenario)
+
+
 def failing(error):
     def refuse(*_args, **_named):
         raise error
@@ -361,3 +382,16 @@ def test_of_a_key_that_could_not_be_made_whole_nothing_stays(token, tmp_path):
     assert done.stdout == "as if it could leave the token\n", done.stderr
     listed = token.tool("--list-objects")
     assert listed.count("Private Key Object") == listed.count("Public Key Object") == 1
+
+
+@pytest.mark.parametrize("source", ["pin_file", "pin_env", "pin_credential"])
+def test_a_pin_comes_from_where_the_settings_say(token, tmp_path, monkeypatch, source):
+    where = {"pin_file": str(token.pin_file), "pin_env": "THE_PIN", "pin_credential": "pin"}
+    monkeypatch.setenv("THE_PIN", token.pin if source == "pin_env" else "wrong")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(token.pin_file.parent))
+    given = {"pin_file": "", source: where[source]}
+
+    async def scenario(pool):
+        await sign(pool, await pool.generate(identity(), IN_TOKEN))
+
+    with_pool(token, tmp_path, scenario, **given)

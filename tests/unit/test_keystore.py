@@ -122,3 +122,16 @@ def test_no_caller_can_create_the_app_that_the_logs_key_belongs_to():
 
     with pytest.raises(InvalidArgument):
         fields.app_id(LOG_APP)
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 17, 31, 33, 51, 256])
+def test_bare_rsa_signs_a_digest_or_a_session_key_and_nothing_else(length):
+    """51 bytes are a DigestInfo of SHA-256: signed bare, a signature of any message."""
+    key = SoftwareKeystore(KEK).generate(
+        identity(scheme=Scheme.CAPGO_V2, algorithm=Algorithm.RSA_2048)
+    )
+    opened = SoftwareKeystore(KEK).open(key.wrapped)
+    assert opened.sign_rsa_bare(b"d" * 32)
+    assert opened.sign_rsa_bare(b"k" * 16)
+    with pytest.raises(KeyUnusableError, match="only 16 or 32 bytes"):
+        opened.sign_rsa_bare(b"x" * length)
