@@ -74,7 +74,9 @@ def _answer(module: str, caller: socket.socket) -> None:
     for handle in streams:
         os.close(handle)
     _, status = os.waitpid(child, 0)
-    caller.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, signed=True))
+    # Nobody may want to know.
+    with contextlib.suppress(BrokenPipeError):
+        caller.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, signed=True))
 
 
 def _run(module: str, request: dict, streams: list[int]) -> None:

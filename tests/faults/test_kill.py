@@ -38,10 +38,33 @@ def load(profile, app, received, stop):
                 stop.wait(0.01)
 
 
+def keep(daemon, ended, started):
+    """Start it again whenever it ends, as `Restart=always` in deploy/systemd does: no more."""
+    while True:
+        while daemon.process.poll() is None:
+            if ended.wait(0.01):
+                return
+        daemon.log.close()
+        daemon.start()
+        started.release()
+
+
 def campaign(tmp_path, kills):
     daemon = Daemon(tmp_path / "data")
     daemon.init()
     daemon.start()
+    ended, started = threading.Event(), threading.Semaphore(0)
+    keeper = threading.Thread(target=keep, args=(daemon, ended, started))
+    keeper.start()
+    try:
+        return kill_it(daemon, kills, started)
+    finally:
+        ended.set()
+        keeper.join()
+        daemon.stop(signal.SIGKILL)
+
+
+def kill_it(daemon, kills, started):
     daemon.ok("app", "create", "--app-id", "app")
     profile = load_profile(str(daemon.data / "admin/profile.toml"))
     received, chance = [], random.Random(20261124)
@@ -54,12 +77,12 @@ def campaign(tmp_path, kills):
             caller.start()
         before = len(received)
         stop.wait(0.2 + chance.random() * 0.6)
-        daemon.stop(signal.SIGKILL)
+        os.kill(daemon.process.pid, signal.SIGKILL)
         stop.set()
         for caller in callers:
             caller.join()
         assert len(received) > before, "no load before the kill"
-        daemon.start()
+        assert started.acquire(timeout=30), "it did not start again"
     verifier = NoteVerifier.parse((daemon.data / "log.vkey").read_text())
     with Connection(profile) as to:
         leaves = []
@@ -68,7 +91,6 @@ def campaign(tmp_path, kills):
         while len(leaves) < head.size:
             request = log_pb.ListEntriesRequest(start=len(leaves), page_size=1000)
             leaves += [e.leaf for e in to.call(to.log.ListEntries, request).entries]
-    assert daemon.stop() == 0
     hashes = [leaf_hash(leaf) for leaf in leaves]
     assert root_of(hashes[: head.size]) == head.root
     roots = {}
