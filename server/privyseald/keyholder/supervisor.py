@@ -36,7 +36,7 @@ _TOKEN_PATIENCE = 5.0
 """Seconds for which the start waits for the token; then the daemon serves what it can without."""
 _DOUBT = 30.0
 """Seconds for which a token is not trusted that takes a login, and then does not sign."""
-_MOST_PAUSE, _MOST_PAUSE_IF_ANSWERED = 2.0, 0.5
+_MOST_PAUSE, _MOST_PAUSE_IF_ANSWERED = 1.0, 0.5
 """Seconds before a process that dies at once is started again, at most.
 
 One that answered, if only that its token is away, may find it back the next time.

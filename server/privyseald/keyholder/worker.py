@@ -48,7 +48,7 @@ LOG_APP = "_log"
 """The app that the log's own key belongs to; the underscore keeps callers from creating it."""
 
 TITLES = (backup.TITLE, importing.TITLE)
-TOKEN_WAIT = 1.5
+TOKEN_WAIT = 1.0
 """Seconds after which a process without its token ends, so that a fresh one tries."""
 TOKEN_FAILED = 75
 ANSWER_WAIT = 0.001
