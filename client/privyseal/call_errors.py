@@ -19,6 +19,10 @@ _OPTIONS = {
     "source_commit": "--commit-sha",
     "commit_sha": "--commit-sha",
     "release": "--build-id",
+    "version": "--version",
+    "artifact_url": "--artifact-url",
+    "artifact_type": "--artifact-type",
+    "channel_id": "--name",
 }
 """How the fields that errors name are called on the command line."""
 

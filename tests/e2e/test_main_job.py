@@ -4,6 +4,7 @@ import hashlib
 import json
 import urllib.request
 import uuid
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_signed_here_and_uploaded_elsewhere(daemon, app, www, tmp_path):
         "live-update", "bundle-artifact", "--build-dir", www, "--receipt", receipt
     )
     assert (unsigned.code, "are for --app-id" in unsigned.err) == (2, True)
+
+
+def test_the_manifest_of_a_native_build_is_that_of_its_bundle(daemon, www, tmp_path):
+    """The plugin compares the binary's with the update's, and fetches what differs."""
+    bundle = tmp_path / "bundle.zip"
+    daemon.ok("live-update", "bundle-artifact", "--build-dir", www, "--output-path", bundle)
+    for _ in range(2):
+        made = daemon.ok("live-update", "generate-manifest", "--build-dir", www)
+        assert made["manifestPath"] == str(www / "pro-manifest.json")
+        with zipfile.ZipFile(bundle) as archive:
+            assert (www / "pro-manifest.json").read_bytes() == archive.read("pro-manifest.json")
+    missing = daemon.run("live-update", "generate-manifest", "--build-dir", tmp_path / "none")
+    assert (missing.code, "does not exist" in missing.err) == (1, True)
 
 
 @pytest.mark.parametrize(

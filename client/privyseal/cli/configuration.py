@@ -43,7 +43,10 @@ def configuration(
             "Devices are sent that certificate: embed that of the root (expo-root-v1), not it, and",
             "turn the chain on there (docs/keys.md, Expo).",
         ]
+    more = []
     if scheme == "capawesome-v1":
+        # Without it the plugin asks its maker's own service.
+        more = ["      serverDomain: 'YOUR-GATEWAY',"]
         one_line = public.replace("\n", "")
         plugin, key, quoted = "LiveUpdate", "publicKey", f"'{one_line}'"
     elif scheme == "capgo-v2":
@@ -91,6 +94,7 @@ def configuration(
         f"    {plugin}: {{",
         f"      appId: '{app_id}',",
         f"      {key}: {quoted},",
+        *more,
         "    },",
         "  },",
     ]
