@@ -258,8 +258,7 @@ class KeyholderPool:
                 )
             if failure.kind == pb.Failure.KIND_TOKEN_DOWN:
                 self._with_token.discard(link)
-                if not link.signed:
-                    self._doubted_until = asyncio.get_running_loop().time() + _DOUBT
+                self._doubt(link)
                 raise Unavailable("the token cannot be used now; try again", reason="TOKEN_DOWN")
             if failure.kind == pb.Failure.KIND_REFUSED:
                 raise FailedPrecondition(
@@ -267,6 +266,11 @@ class KeyholderPool:
                 )
             raise Unavailable("the keyholder failed; try again", reason="KEYHOLDER_FAILED")
         return response
+
+    def _doubt(self, link: Link) -> None:
+        """Trust the token no more for a while, if a process of it never signed anything."""
+        if link.token and not link.signed:
+            self._doubted_until = asyncio.get_running_loop().time() + _DOUBT
 
     async def _keep(self, slot: int, first: asyncio.Future[None]) -> None:
         """Run one process after another in a slot."""
@@ -356,4 +360,5 @@ class KeyholderPool:
             )
             if loop.time() - oldest[1] > limit:
                 self._log.error("keyholder call exceeded its limit; killing the process")
+                self._doubt(link)
                 return
