@@ -257,8 +257,8 @@ class KeyholderPool:
                     reason="PIN_REFUSED",
                 )
             if failure.kind == pb.Failure.KIND_TOKEN_DOWN:
-                self._with_token.discard(link)
                 self._doubt(link)
+                self._with_token.discard(link)
                 raise Unavailable("the token cannot be used now; try again", reason="TOKEN_DOWN")
             if failure.kind == pb.Failure.KIND_REFUSED:
                 raise FailedPrecondition(
@@ -268,8 +268,8 @@ class KeyholderPool:
         return response
 
     def _doubt(self, link: Link) -> None:
-        """Trust the token no more for a while, if a process of it never signed anything."""
-        if link.token and not link.signed:
+        """Trust the token no more for a while, if it took a process's login and never signed."""
+        if link in self._with_token and not link.signed:
             self._doubted_until = asyncio.get_running_loop().time() + _DOUBT
 
     async def _keep(self, slot: int, first: asyncio.Future[None]) -> None:
