@@ -146,12 +146,11 @@ class HsmKeystore:
 
     def probe(self) -> None:
         """Look whether the token is still there. Raises HsmDownError."""
-        if self._had_keys and not self._has_keys_shown():
-            raise HsmDownError("the token shows no keys any more")
-
-    def _has_keys_shown(self) -> bool:
         with token_errors():
-            return self._has_keys()
+            shown = self._has_keys()
+        if self._had_keys and not shown:
+            raise HsmDownError("the token shows no keys any more")
+        self._had_keys = shown
 
     @property
     def connected(self) -> bool:
