@@ -45,6 +45,21 @@ class Replay:
         what = _ENDS.get(kind)
         return self._remove(what(act)) if what is not None else ""
 
+    def forget_grants(self) -> None:
+        """Leave grants out: whoever compares may not see the daemon's."""
+        for name in [name for name in self.facts if name.startswith("grants/")]:
+            del self.facts[name]
+
+    def grants_of_init(self, facts: Mapping[str, str]) -> dict[str, str]:
+        """Return, of the daemon's facts, the grants that it had before it had a log."""
+        return {
+            name: what
+            for name, what in facts.items()
+            if name not in self.facts
+            and what.startswith(f"{FIRST_ADMIN} ")
+            and what.endswith(" apps/-")
+        }
+
     def _key(self, kind: str, act: Mapping[str, Any]) -> str:
         name = act["keyVersion"]
         known = self.facts.get(name, "").partition(" ")

@@ -45,15 +45,15 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
     Example: privyseal log verify --log-key log.vkey --against checkpoint.txt
     """
     from privyseal.cli.log_state import facts_of
-    from privyseal.log_replay import FIRST_ADMIN, Replay
+    from privyseal.log_replay import Replay
     from privyseal.verify.canonical import parse_object
     from privyseal.verify.errors import VerificationError
-    from privyseal.verify.merkle import leaf_hash, root_of
-    from privyseal.verify.note import NoteVerifier, open_checkpoint
+    from privyseal.verify.merkle import leaf_hash
+    from privyseal.verify.note import NoteVerifier
     from privyseal.verify.receipt import verify_receipt
 
     verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
-    replay, receipts = Replay(), {}
+    receipts: dict[str, tuple[str, int, str]] = {}
 
     def keep(release: Any, receipt: bytes) -> None:
         statement = verify_receipt(receipt, log=verifier).statement
@@ -66,31 +66,20 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
         leaves, head = _verified(to, leaves, verifier)
         hashes = [leaf_hash(leaf) for leaf in leaves]
         if against is not None:
-            text = read(against, "checkpoint").decode("utf-8", "replace")
-            earlier = open_checkpoint(text, verifier)
-            if earlier.size > head.size or root_of(hashes[: earlier.size]) != earlier.root:
-                raise VerificationError(
-                    f"the log is not an extension of the checkpoint of size {earlier.size}"
-                )
+            _require_extension(hashes, read(against, "checkpoint"), verifier)
         _prove(to, hashes, head.root)
+    replay = Replay()
     touched = [replay.apply(parse_object(leaf, "log leaf")) for leaf in leaves]
     for name, (app, counter, digest) in receipts.items():
         act = replay.signed.get((app, counter))
         if act is None or act["bundleSha256"] != digest:
             raise VerificationError(f"the log tells of another bundle for {name}")
-    told = {n: v for n, v in replay.facts.items() if with_grants or not n.startswith("grants/")}
-    # What `privyseald init` gave was there before the log was; whatever else is not told is not.
-    first = {
-        n: v
-        for n, v in facts.items()
-        if n not in told and v.startswith(f"{FIRST_ADMIN} ") and v.endswith(" apps/-")
-    }
-    facts = {n: v for n, v in facts.items() if n not in first}
-    _compare(facts, told, set(touched[before:]))
-    versions = sum("/versions/" in name for name in facts)
-    lines = [f"made by `privyseald init`: {what}" for what in sorted(first.values())]
     if not with_grants:
-        lines.append("grants were not compared: only an admin can list them")
+        replay.forget_grants()
+    first = replay.grants_of_init(facts)
+    facts = {name: what for name, what in facts.items() if name not in first}
+    _compare(facts, replay.facts, set(touched[before:]))
+    versions = sum("/versions/" in name for name in facts)
     out.done(
         {
             "status": "verified",
@@ -105,8 +94,22 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
         f"verified {head.size:,} leaves of {head.origin}",
         f"the daemon's {len(facts):,} apps, keys, versions ({versions:,}), releases "
         f"({len(receipts):,}), channels and grants are what the log tells",
-        *lines,
+        *(f"made by `privyseald init`: {what}" for what in sorted(first.values())),
+        *([] if with_grants else ["grants were not compared: only an admin can list them"]),
     )
+
+
+def _require_extension(hashes: list[bytes], kept: bytes, verifier: Any) -> None:
+    """Check that leaves extend a checkpoint that was kept. Raises VerificationError."""
+    from privyseal.verify.errors import VerificationError
+    from privyseal.verify.merkle import root_of
+    from privyseal.verify.note import open_checkpoint
+
+    earlier = open_checkpoint(kept.decode("utf-8", "replace"), verifier)
+    if earlier.size > len(hashes) or root_of(hashes[: earlier.size]) != earlier.root:
+        raise VerificationError(
+            f"the log is not an extension of the checkpoint of size {earlier.size}"
+        )
 
 
 def _verified(to: Any, known: list[bytes], verifier: Any) -> tuple[list[bytes], Any]:

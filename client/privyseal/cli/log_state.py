@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from privyseal import log_replay
-from privyseal.errors import ClientError
+from privyseal.errors import ClientError, UnreachableError
 
 
 def facts_of(to: Any, verify: Callable[[Any, bytes], None]) -> tuple[dict[str, str], bool]:
@@ -96,6 +96,8 @@ def _grants(to: Any, apps: list[str], facts: dict[str, str]) -> bool:
     for resource in ("apps/-", *apps):
         try:
             found = to.call(to.access.ListGrants, pb.ListGrantsRequest(resource=resource)).grants
+        except UnreachableError:
+            raise
         except ClientError:
             return False
         for grant in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -114,15 +115,17 @@ def _upload(out: Output, values: dict[str, Any], to: tuple[str, str], bundle: An
     if values["artifact_type"] == "zip":
         return str(upload(storage, f"{prefix}.zip", bundle.path, base))
 
-    def files(folder: Path) -> Iterator[tuple[str, Path]]:
+    part = bundle.path.with_name("part")
+
+    def files() -> Iterator[tuple[str, Path]]:
         # Out of the bundle: the build may have been changed since it was signed.
         with zipfile.ZipFile(bundle.path) as archive, out.progress("uploading") as progress:
             names = archive.namelist()
             for done, name in enumerate(names):
-                yield f"{prefix}/{name}", Path(archive.extract(name, folder))
-                (folder / name).unlink()
+                with archive.open(name) as packed, part.open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+                yield f"{prefix}/{name}", part
                 progress(done + 1, len(names))
 
-    with tempfile.TemporaryDirectory(prefix="privyseal-") as folder:
-        upload_all(storage, files(Path(folder)))
+    upload_all(storage, files())
     return object_url(storage, f"{prefix}/{MANIFEST}", base)
