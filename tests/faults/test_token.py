@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from privyseal.connection import Connection, load_profile
+from privyseal.v1 import app_service_pb2 as app_pb
 from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
@@ -127,6 +128,28 @@ def test_the_spy_sees_what_must_not_be(tmp_path, act):
     spy.LOGS.remove(softhsm.spied)
     with pytest.raises(AssertionError):
         spy.nothing_private_was_asked_for(softhsm.spied.read_text())
+
+
+def test_what_is_refused_leaves_no_key_in_the_token(vault, softhsm, tmp_path):
+    """Whoever may create apps could fill the token with keys of which nobody knows."""
+    app = new_app(vault, tmp_path, "--in-token")
+
+    def keys():
+        return softhsm.tool("--list-objects", "--type", "privkey").count("Private Key Object")
+
+    before = keys()
+    again = vault.run("app", "create", "--app-id", app, "--in-token")
+    assert (again.code, "exists" in again.err) == (1, True)
+    assert keys() == before
+    # Asked for twice at once, as by a client whose answer was lost: one key, one answer.
+    request = app_pb.CreateAppRequest(
+        app_id="twice-" + uuid.uuid4().hex[:6], in_token=True, request_id=str(uuid.uuid4())
+    )
+    with Connection(load_profile(str(vault.data / "admin/profile.toml"), "")) as to:
+        calls = [to.apps.CreateApp.future(request, timeout=30) for _ in range(4)]
+        answers = {call.result().SerializeToString() for call in calls}
+    assert len(answers) == 1
+    assert keys() == before + 1
 
 
 def test_whose_key_it_is_that_is_adopted_two_people_decide(vault, softhsm, tmp_path):

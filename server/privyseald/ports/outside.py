@@ -44,6 +44,14 @@ class KeyMaker(Protocol):
         """
         ...
 
+    async def destroy_unless_kept(self, made: WrappedKey) -> None:
+        """Destroy a key pair that was made in the token, and of which the store knows nothing.
+
+        It would stay there for ever, and nobody would know whose it is. What a commit that
+        failed has written all the same is kept, and so is what cannot be looked up.
+        """
+        ...
+
 
 class Keyholder(Protocol):
     """Has the private keys. Each signature was verified before it is returned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from privyseald.model.errors import FailedPrecondition
+from privyseald.model.errors import DomainError, FailedPrecondition
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import KeyVersionRecord
 from privyseald.model.schemes import (
@@ -12,6 +12,7 @@ from privyseald.model.schemes import (
     KeyPlace,
     KeyVersionState,
     Scheme,
+    WrappedKey,
 )
 from privyseald.ports import Clock, Keyholder, Store, View
 
@@ -51,6 +52,15 @@ class CertifiedKeys:
         """Take a private key; see `KeyMaker`."""
         terms = await self.terms(identity, exists=True)
         return await self._keyholder.import_key(identity, sealed, token=token, certificate=terms)
+
+    async def destroy_unless_kept(self, made: WrappedKey) -> None:
+        """Destroy a key pair of which the store knows nothing; see `KeyMaker`."""
+        digest = made.identity.public_key_sha256
+        try:
+            if await self._store.read(lambda view: view.keys.by_digest(digest)) is None:
+                await self._keyholder.destroy(made)
+        except DomainError:
+            return
 
     async def terms(
         self, identity: KeyIdentity, *, exists: bool = False

@@ -22,9 +22,10 @@ from privyseald.model.schemes import (
     Scheme,
     choose_algorithm,
 )
-from privyseald.ports import Clock, KeyMaker, Request, Sealed, Store, Transaction, View
+from privyseald.ports import Act, Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit, query_of
 from privyseald.services.key_records import certificate_told, require_anchor
+from privyseald.services.made_keys import commit_made
 from privyseald.services.replay import replayed
 
 
@@ -67,7 +68,7 @@ class Keys:
             _add_key(tx, caller, key)
             return lambda _: (record, key)
 
-        return await self._store.commit(act, request)
+        return await self._commit(key, place, act, request)
 
     async def app(self, caller: Caller, app: str) -> AppRecord:
         """Return an app. Raises NotFound."""
@@ -128,7 +129,7 @@ class Keys:
             _add_key(tx, caller, record)
             return lambda _: record
 
-        return await self._store.commit(act, request)
+        return await self._commit(record, place, act, request)
 
     @replayed
     async def import_key(
@@ -168,7 +169,7 @@ class Keys:
             _add_key(tx, caller, record, act="key.import")
             return lambda _: record
 
-        return await self._store.commit(act, request)
+        return await self._commit(record, KeyPlace(token=token), act, request)
 
     async def key(self, caller: Caller, app: str, key_id: str) -> KeyRecord:
         """Return a key. Raises NotFound."""
@@ -209,6 +210,13 @@ class Keys:
             raise
         await self._store.read(check)
         return permit
+
+    async def _commit(self, key: KeyRecord, place: KeyPlace, act: Act, request: Request) -> bytes:
+        """Put a new key on record; one that was in the token before is nobody's to destroy."""
+        if place.uri:
+            return await self._store.commit(act, request)
+        made = key.versions[0].wrapped
+        return await commit_made(self._store, self._makes, made, act, request)
 
     async def _generate(self, identity: KeyIdentity, place: KeyPlace, now: int) -> KeyRecord:
         made = await self._makes.generate(identity, place)

@@ -13,7 +13,7 @@ from privyseal.verify.receipt import receipt_parts
 from privyseal.verify.statement import Statement
 
 from privyseald.model import lifecycle
-from privyseald.model.errors import DomainError, FailedPrecondition
+from privyseald.model.errors import FailedPrecondition
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.rotation import Rotation, RotationKind, RotationState
@@ -22,7 +22,6 @@ from privyseald.model.schemes import (
     KeyIdentity,
     KeyPlace,
     KeyVersionState,
-    WrappedKey,
 )
 from privyseald.ports import Alarm, Clock, Keyholder, Sealed, Store, Transaction, View
 from privyseald.services.certificates import CertifiedKeys
@@ -137,22 +136,8 @@ class Leaves:
             await asyncio.shield(promoting)
         except BaseException:
             await asyncio.wait([promoting])
-            await self._destroy_unless_kept(made.wrapped)
+            await self._makes.destroy_unless_kept(made.wrapped)
             raise
-
-    async def _destroy_unless_kept(self, made: WrappedKey) -> None:
-        """Destroy a key pair of which the store knows nothing.
-
-        In a token it would stay for ever, and nobody would know whose it is. What a commit
-        that failed has written all the same is kept, and so is what cannot be looked up.
-        """
-        digest = made.identity.public_key_sha256
-        try:
-            kept = await self._store.read(lambda view: view.keys.by_digest(digest))
-        except DomainError:
-            return
-        if kept is None:
-            await self._keyholder.destroy(made)
 
     async def _promote(self, old: KeyVersionRecord, made: GeneratedKey) -> None:
         now = self._clock()

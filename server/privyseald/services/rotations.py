@@ -168,7 +168,7 @@ class Rotations:
             tx.rotations.put(begun)
             return lambda _: begun
 
-        return await self._store.commit(act, request)
+        return await self._versions.commit(made, act, request)
 
     async def advance(
         self,

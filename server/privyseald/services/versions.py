@@ -22,7 +22,7 @@ from privyseald.model.schemes import (
     KeyVersionState,
     choose_algorithm,
 )
-from privyseald.ports import Clock, KeyMaker, Request, Sealed, Store, Transaction, View
+from privyseald.ports import Act, Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit
 from privyseald.services.field_status import situation
 from privyseald.services.key_records import (
@@ -33,6 +33,7 @@ from privyseald.services.key_records import (
     require_key,
     require_version,
 )
+from privyseald.services.made_keys import commit_made
 from privyseald.services.readiness import in_words
 from privyseald.services.replay import replayed
 
@@ -75,7 +76,13 @@ class Versions:
             record = add_standby(tx, caller.principal, made, self._clock())
             return lambda _: record
 
-        return await self._store.commit(act, request)
+        return await self.commit(made, act, request)
+
+    async def commit(self, made: GeneratedKey | None, act: Act, request: Request) -> bytes:
+        """Commit an act that puts a new version on record, if one was made for it."""
+        if made is None:
+            return await self._store.commit(act, request)
+        return await commit_made(self._store, self._makes, made.wrapped, act, request)
 
     async def generate(
         self, app: str, key_id: str, algorithm: Algorithm | None, place: KeyPlace
