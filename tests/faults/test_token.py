@@ -510,7 +510,10 @@ def break_it(vault, softhsm, chance):
     return how, mend
 
 
-@pytest.mark.parametrize("cycles", [4, pytest.param(1000, marks=pytest.mark.long)])
+CYCLES = int(os.environ.get("PRIVYSEAL_CYCLES", "1000"))
+
+
+@pytest.mark.parametrize("cycles", [4, pytest.param(CYCLES, marks=pytest.mark.long)])
 def test_the_token_breaks_and_comes_back_again_and_again(vault, softhsm, tmp_path, cycles):
     """No wrong signature, none that the log lacks, service within 5 s, no PIN tried in vain."""
     app = new_app(vault, tmp_path, "--in-token")

@@ -144,13 +144,23 @@ class HsmKeystore:
         shown = self._require().get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
         return next(iter(shown), None) is not None
 
+    def _begin_anew(self) -> None:
+        """Open another session: one need not show what others did since it began."""
+        with token_errors():
+            pkcs11.lib(self._settings.module).reinitialize()
+        self._opened.clear()
+        self.connect()
+
     def probe(self) -> None:
         """Look whether the token is still there. Raises HsmDownError."""
-        with token_errors():
-            shown = self._has_keys()
+        shown = self._has_keys_shown()
         if self._had_keys and not shown:
             raise HsmDownError("the token shows no keys any more")
         self._had_keys = shown
+
+    def _has_keys_shown(self) -> bool:
+        with token_errors():
+            return self._has_keys()
 
     @property
     def connected(self) -> bool:
@@ -192,11 +202,7 @@ class HsmKeystore:
             wanted = TokenUri.parse(uri)
         except ValueError as error:
             raise KeyUnusableError(f"the key's URI {error}") from None
-        # A session need not show what others made since it began.
-        with token_errors():
-            pkcs11.lib(self._settings.module).reinitialize()
-        self._opened.clear()
-        self.connect()
+        self._begin_anew()
         here = self._address()
         if wanted.token not in {"", here.token} or wanted.serial not in {"", here.serial}:
             raise KeyUnusableError("the key's URI names another token")
@@ -253,14 +259,12 @@ class HsmKeystore:
         """Destroy a key's objects in the token; see `TokenKeystore`."""
         uri = TokenUri.parse(self._sealer.unseal(key, TOKEN).decode())
         self._opened.pop((key.identity, key.blob), None)
-        # A session need not show what others did since it began.
-        with token_errors():
-            pkcs11.lib(self._settings.module).reinitialize()
-        self._opened.clear()
-        self.connect()
+        self._begin_anew()
         if not self._privates(uri):
-            # Gone, and not only from the sight of a session: this one was just made.
-            return
+            # A token that went in this moment shows none, either, and has no other session.
+            self._begin_anew()
+            if not self._privates(uri):
+                return
         private, public = self._find(uri, key.identity.algorithm)
         if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
             raise KeyUnusableError("another key is at its address in the token; look at it there")
@@ -318,14 +322,16 @@ class HsmKeystore:
     def _find(self, uri: TokenUri, algorithm: Algorithm) -> tuple[Any, PublicKey]:
         """Return the one private key at an address, and its public key."""
         found = self._privates(uri)
+        if not found and time.monotonic() - self._connected_at > _FRESH:
+            # A session that is older than what was done to its token shows no keys, for ever.
+            raise HsmDownError("the token does not show the key in this session")
+        if not found and not self._has_keys_shown():
+            # One that was just made says the truth, unless the token went in that moment: then
+            # there is no other.
+            self._begin_anew()
+            found = self._privates(uri)
         with token_errors():
             session = self._require()
-            self._had_keys = self._had_keys or bool(found)
-            old = time.monotonic() - self._connected_at > _FRESH
-            if not found and (old or (self._had_keys and not self._has_keys())):
-                # A session that is older than what was done to its token shows no keys, for
-                # ever; one that was just made says the truth, unless all it showed is gone.
-                raise HsmDownError("the token does not show the key in this session")
             if len(found) != 1:
                 how = "no" if not found else "more than one"
                 raise KeyUnusableError(f"there is {how} private key of that address in the token")
