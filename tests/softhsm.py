@@ -57,6 +57,16 @@ class SoftHsm:
             f'pin_file = "{self.pin_file}"\n'
         )
 
+    def keep(self) -> None:
+        """Keep a copy of what SoftHSM empties if it dies while it writes it, as at a login."""
+        (self.file,) = self.tokens.glob("*/token.object")
+        self.copy = self.file.read_bytes()
+
+    def heal(self) -> None:
+        """Put that back; other devices do not lose themselves."""
+        if self.file.exists() and not self.file.stat().st_size:
+            self.file.write_bytes(self.copy)
+
     def remove(self) -> None:
         """Pull the token out."""
         self.tokens.rename(self.folder / "elsewhere")

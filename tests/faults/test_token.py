@@ -506,6 +506,7 @@ def break_it(vault, softhsm, chance):
         for pid in pids if how == "hung" else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+        softhsm.heal()
 
     return how, mend
 
@@ -521,6 +522,7 @@ def test_the_token_breaks_and_comes_back_again_and_again(vault, softhsm, tmp_pat
     chance = random.Random(7)
     signed, slowest, told = [], 0.0, set()
     before = len(vault.spied.read_text(errors="replace"))
+    softhsm.keep()
 
     def sign(to):
         request = pb.SignReleaseRequest(
