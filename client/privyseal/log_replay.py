@@ -30,10 +30,16 @@ class Replay:
         self.facts: dict[str, str] = {}
         self.signed: dict[tuple[str, int], Mapping[str, Any]] = {}
         """The acts that signed releases, by app and counter."""
+        self._versions: dict[str, tuple[str, str]] = {}
         self._before: dict[str, str] = {}
+        self._releases: dict[str, tuple[str, str, str, str]] = {}
 
     def apply(self, act: Mapping[str, Any]) -> str:
-        """Let an act happen; return the name that it is about, empty if it changes no fact."""
+        """Let an act happen; return the name that it is about, empty if it changes no fact.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it lacks something, or what it changes never was.
+        """
         kind = act["act"]
         if kind in _STATES or kind == "key.restore":
             return self._key(kind, act)
@@ -62,28 +68,29 @@ class Replay:
 
     def _key(self, kind: str, act: Mapping[str, Any]) -> str:
         name = act["keyVersion"]
-        known = self.facts.get(name, "").partition(" ")
+        was, digest = self._versions.get(name, ("", ""))
         if kind in {"key.create", "key.import"}:
             self._set(key_of(name), primary(name))
-        digest = act.get("publicKeySha256", known[2])
         if kind == "key.destroy-schedule":
-            self._before[name] = known[0]
-        state = self._before.get(name, "?") if kind == "key.restore" else _STATES[kind]
-        return self._set(name, version(state, digest))
+            self._before[name] = was
+        state = self._before[name] if kind == "key.restore" else _STATES[kind]
+        self._versions[name] = state, act.get("publicKeySha256", digest)
+        return self._set(name, version(*self._versions[name]))
 
     def _release(self, kind: str, act: Mapping[str, Any]) -> str:
         if kind == "release.sign":
             self.signed[act["app"], act["counter"]] = act
             return ""
         name = act["release"]
-        url, kinds, ranges, withdrawn = self.facts.get(name, "   ").split(" ")
         if kind == "release.register":
-            url, kinds, ranges, withdrawn = act["url"], act["type"], "-", "-"
-        elif kind == "release.native-versions":
+            self._releases[name] = act["url"], act["type"], "-", "-"
+        url, form, ranges, withdrawn = self._releases[name]
+        if kind == "release.native-versions":
             ranges = native([(r["platform"], r["min"], r["max"], r["eq"]) for r in act["ranges"]])
         elif kind == "release.withdraw":
             withdrawn = "withdrawn"
-        return self._set(name, release(url, kinds, ranges, withdrawn))
+        self._releases[name] = url, form, ranges, withdrawn
+        return self._set(name, release(*self._releases[name]))
 
     def _set(self, name: str, what: str) -> str:
         self.facts[name] = what

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 
 import pytest
+from privyseal.log_replay import Replay
 
 from tests.conftest import Daemon
 
@@ -120,7 +121,7 @@ _LEAF = "UPDATE log_leaves SET leaf = {} WHERE idx = 2"
         (
             "UPDATE releases SET app = 'other' WHERE counter = 2",
             "UPDATE releases SET app = 'shop' WHERE counter = 2",
-            "",
+            "nothing was signed that apps/other/releases/2 could be",
         ),
         (
             "UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 1 AND idx = 0",
@@ -156,6 +157,23 @@ def test_what_is_changed_behind_its_back_is_found(audited, done, undone, told):
                 database.execute(f"DROP TABLE {name}")
             database.commit()
     assert verify(audited).code == 0
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        {"act": "key.restore", "keyVersion": "apps/a/keys/k/versions/1"},
+        {"act": "release.withdraw", "release": "apps/a/releases/1"},
+        {"act": "deploy", "channel": "apps/a/channels/c"},
+        {"act": "grant.create", "grant": "1"},
+        {"act": "release.native-versions", "release": "apps/a/releases/1", "ranges": 7},
+        {"no": "act"},
+    ],
+)
+def test_what_a_leaf_tells_must_be_possible(act):
+    """The daemon's word is what is verified: a leaf that makes no sense is told of as such."""
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Replay().apply(act)
 
 
 def test_a_log_that_does_not_extend_a_checkpoint_is_refused(audited, tmp_path):

@@ -79,17 +79,15 @@ def list_deployments(out: Output, app_id: str, name: str, first: int) -> None:
             parent=f"apps/{app_id}/channels/{name}", page_size=first
         )
         found = to.call(to.releases.ListDeployments, request).deployments
-        commits = {
-            name: to.call(
-                to.releases.GetRelease, pb.GetReleaseRequest(name=name)
-            ).release.commit_sha
-            for name in {d.release for d in found}
-        }
+        commits = {}
+        for release in {d.release for d in found}:
+            got = to.call(to.releases.GetRelease, pb.GetReleaseRequest(name=release))
+            commits[release] = got.release.commit_sha
     rows = [
         {
             "buildId": d.release.rsplit("/", 1)[-1],
             "buildNumber": int(d.release.rsplit("/", 1)[-1]),
-            "commitSha": commits.get(d.release, ""),
+            "commitSha": commits[d.release],
             "version": d.version,
             "triggeredBy": d.principal,
             "deployedAt": time_text(d.create_time),

@@ -41,7 +41,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.reached = ""
-        """What was done already, and how to go on, for who interrupts it."""
+        """What was done already, and how to go on, where it is interrupted or fails."""
 
     def done(self, values: dict[str, Any], *lines: str) -> None:
         """Print the result of a command: an object, or lines."""
@@ -101,7 +101,8 @@ def command(
             except VerificationError as error:
                 _fail(str(error), 4, as_json=as_json)
             except ClientError as error:
-                _fail(str(error), error.exit_code, as_json=as_json)
+                told = "; ".join(filter(None, (str(error), out.reached)))
+                _fail(told, error.exit_code, as_json=as_json)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except Exception as error:

@@ -56,6 +56,8 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
     receipts: dict[str, tuple[str, int, str]] = {}
 
     def keep(release: Any, receipt: bytes) -> None:
+        if not receipt:
+            raise VerificationError(f"nothing was signed that {release.name} could be")
         statement = verify_receipt(receipt, log=verifier).statement
         receipts[release.name] = (statement.app, statement.counter, release.bundle_sha256.hex())
 
@@ -69,7 +71,12 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
             _require_extension(hashes, read(against, "checkpoint"), verifier)
         _prove(to, hashes, head.root)
     replay = Replay()
-    touched = [replay.apply(parse_object(leaf, "log leaf")) for leaf in leaves]
+    touched = []
+    for index, leaf in enumerate(leaves):
+        try:
+            touched.append(replay.apply(parse_object(leaf, "log leaf")))
+        except (KeyError, TypeError, ValueError):
+            raise VerificationError(f"leaf {index} of the log tells what cannot be") from None
     for name, (app, counter, digest) in receipts.items():
         act = replay.signed.get((app, counter))
         if act is None or act["bundleSha256"] != digest:

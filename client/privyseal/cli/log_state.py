@@ -29,17 +29,21 @@ def facts_of(to: Any, verify: Callable[[Any, bytes], None]) -> tuple[dict[str, s
     return facts, _grants(to, apps, facts)
 
 
+def _pages(to: Any, method: Any, request: Any) -> Iterator[Any]:
+    """Yield the answers of a method that lists, one page after the other."""
+    while True:
+        page = to.call(method, request)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
 def _apps(to: Any) -> Iterator[str]:
     from privyseal.v1 import app_service_pb2 as pb
 
-    token = ""
-    while True:
-        request = pb.ListAppsRequest(page_size=1000, page_token=token)
-        page = to.call(to.apps.ListApps, request)
+    for page in _pages(to, to.apps.ListApps, pb.ListAppsRequest(page_size=1000)):
         yield from (app.name for app in page.apps)
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def _keys(to: Any, app: str, facts: dict[str, str]) -> None:
@@ -60,26 +64,22 @@ def _releases(
     from privyseal.v1 import release_service_pb2 as pb
     from privyseal.v1 import types_pb2
 
-    token = ""
-    while True:
-        request = pb.ListReleasesRequest(parent=app, page_size=1000, page_token=token)
-        page = to.call(to.releases.ListReleases, request)
-        for release in page.releases:
-            answer = to.call(to.releases.GetRelease, pb.GetReleaseRequest(name=release.name))
-            verify(release, answer.receipt)
-            ranges = [
-                (_word(types_pb2.Platform, "PLATFORM_", r.platform), r.min, r.max, r.eq)
-                for r in release.native_ranges
-            ]
-            facts[release.name] = log_replay.release(
-                release.artifact_url,
-                _word(pb.ArtifactType, "ARTIFACT_TYPE_", release.artifact_type),
-                log_replay.native(ranges),
-                "withdrawn" if release.HasField("withdraw_time") else "-",
-            )
-        token = page.next_page_token
-        if not token:
-            return
+    asked = pb.ListReleasesRequest(parent=app, page_size=1000)
+    for release in (
+        r for page in _pages(to, to.releases.ListReleases, asked) for r in page.releases
+    ):
+        answer = to.call(to.releases.GetRelease, pb.GetReleaseRequest(name=release.name))
+        verify(release, answer.receipt)
+        ranges = [
+            (_word(types_pb2.Platform, "PLATFORM_", r.platform), r.min, r.max, r.eq)
+            for r in release.native_ranges
+        ]
+        facts[release.name] = log_replay.release(
+            release.artifact_url,
+            _word(pb.ArtifactType, "ARTIFACT_TYPE_", release.artifact_type),
+            log_replay.native(ranges),
+            "withdrawn" if release.HasField("withdraw_time") else "-",
+        )
 
 
 def _channels(to: Any, app: str, facts: dict[str, str]) -> None:

@@ -56,6 +56,7 @@ def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **value
             try:
                 deploy_release(to, release.name, channel)
             except ClientError as error:
+                out.reached = ""  # as the error says
                 number = release.name.rsplit("/", 1)[-1]
                 again = " ".join(f"--destination {name}" for name in channel)
                 raise ClientError(

@@ -194,7 +194,7 @@ class HsmKeystore:
                     **options,
                 )
             uri = replace(self._address(), label=identity.name, id=key_id)
-            return self._take(identity, uri, generated=True)
+            return self._take(identity, uri, self._find(uri, identity.algorithm), generated=True)
 
     def adopt(self, identity: KeyIdentity, uri: str) -> GeneratedKey:
         """Take a key that is in the token already."""
@@ -207,14 +207,15 @@ class HsmKeystore:
         if wanted.token not in {"", here.token} or wanted.serial not in {"", here.serial}:
             raise KeyUnusableError("the key's URI names another token")
         address = replace(wanted, token=here.token, serial=here.serial)
-        if _OWN_LABEL.fullmatch(label(self._find(address, identity.algorithm)[0])):
+        found = self._find(address, identity.algorithm)
+        if _OWN_LABEL.fullmatch(label(found[0])):
             # Its label does not say for which scheme: one that signs raw bytes with it would sign
             # anything for the other.
             raise KeyUnusableError(
                 "the key in the token was made here, for a key version that knows it; restore a "
                 "backup, or label it anew with the token's own tools"
             )
-        return self._take(identity, address, generated=False)
+        return self._take(identity, address, found, generated=False)
 
     def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
         """Put a private key, PKCS #8 DER, into the token, from where it never comes back."""
@@ -228,7 +229,7 @@ class HsmKeystore:
             session.create_object({**private_part, **common, **PRIVATE_TEMPLATE})
             session.create_object({**public_part, **common, Attribute.VERIFY: True})
             uri = replace(self._address(), label=identity.name, id=key_id)
-            return self._take(identity, uri, generated=False)
+            return self._take(identity, uri, self._find(uri, identity.algorithm), generated=False)
 
     @contextlib.contextmanager
     def _whole(self, key_id: bytes) -> Iterator[None]:
@@ -277,8 +278,10 @@ class HsmKeystore:
             ):
                 found.destroy()
 
-    def _take(self, identity: KeyIdentity, uri: TokenUri, *, generated: bool) -> GeneratedKey:
-        private, public = self._find(uri, identity.algorithm)
+    def _take(
+        self, identity: KeyIdentity, uri: TokenUri, found: tuple[Any, PublicKey], *, generated: bool
+    ) -> GeneratedKey:
+        private, public = found
         protection = assert_attributes(private, uri, generated=generated)
         spki = spki_der(public)
         named = replace(identity, public_key_sha256=hashlib.sha256(spki).digest())

@@ -355,9 +355,7 @@ class KeyholderPool:
             oldest = next(iter(link.started.items()), None)
             if oldest is None:
                 continue
-            limit = (
-                max(self._call_limit, _SLOW_LIMIT) if oldest[0] in link.slow else self._call_limit
-            )
+            limit = _SLOW_LIMIT if oldest[0] in link.slow else self._call_limit
             if loop.time() - oldest[1] > limit:
                 self._log.error("keyholder call exceeded its limit; killing the process")
                 self._doubt(link)

@@ -51,6 +51,8 @@ TITLES = (backup.TITLE, importing.TITLE)
 TOKEN_WAIT = 1.0
 """Seconds after which a process without its token ends, so that a fresh one tries."""
 TOKEN_FAILED = 75
+_LOOK = 1.0
+"""Seconds between looks at a token that nobody asks anything of."""
 ANSWER_WAIT = 0.001
 """Seconds for which an answer waits for others that are made at once."""
 
@@ -371,12 +373,15 @@ def _serve(link: socket.socket, worker: Worker, keystores: Keystores) -> int:
     buffer = bytearray()
     # Processes that wait for the same token do not all end at once.
     end = time.monotonic() + TOKEN_WAIT * (0.5 + os.getpid() % 8 / 16)
+    looked = time.monotonic()
     while True:
         failed = worker.token_failed or keystores.token_error
         if failed and time.monotonic() > end and keystores.wants_restart():
             return TOKEN_FAILED
         if not select.select([link], [], [], TOKEN_WAIT / 4 if keystores.hsm else None)[0]:
-            worker.look()
+            if time.monotonic() - looked > _LOOK:
+                worker.look()
+                looked = time.monotonic()
             continue
         chunk = link.recv(262144)
         if not chunk:

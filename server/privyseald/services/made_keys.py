@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from privyseald.model.schemes import WrappedKey
-    from privyseald.ports import Act, KeyMaker, Request, Store
+from privyseald.model.schemes import WrappedKey
+from privyseald.ports import Act, KeyMaker, Request, Store
 
 
 async def commit_made(
