@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ from privyseald.adapters.backup_archive import BackupArchiver, Quorum
 from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.adapters.log_notes import LogNotes
 from privyseald.adapters.peers import CaFile, CertificatePeers
+from privyseald.adapters.policies_trial import try_out
 from privyseald.adapters.server_tls import ServerTls
 from privyseald.adapters.spool import FileSpool
 from privyseald.adapters.sql_engine import migrate
@@ -131,7 +133,13 @@ class Daemon:
         policies = policies_cedar.CedarPolicies(settings.approvals)
         self._refusals = Refusals(store, clock)
         self._access = access = Access(store, policies, clock, self._refusals)
-        self._policies = TeamPolicies(store, access, policies, clock)
+        self._policies = TeamPolicies(
+            store,
+            access,
+            policies,
+            clock,
+            try_out=functools.partial(try_out, approvals=settings.approvals),
+        )
         self._grants = Grants(store, access, clock)
         self._credentials = Credentials(store, access, clock)
         self._workloads = Workloads(store, access, tokens(settings), clock, self._refusals)

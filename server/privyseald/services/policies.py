@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,13 +43,32 @@ class Explanation:
 
 
 class TeamPolicies:
-    """Applies and asks policies."""
+    """Applies and asks policies.
 
-    def __init__(self, store: Store, access: Access, policies: Policies, clock: Clock) -> None:
+    Args:
+        store: Where they are.
+        access: Says who may.
+        policies: Compiles them.
+        clock: Tells the time.
+        try_out: Compiles them where nothing else can die of it; blocks, and raises
+            InvalidArgument.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        policies: Policies,
+        clock: Clock,
+        *,
+        try_out: Callable[[str], None],
+    ) -> None:
         self._store = store
         self._access = access
         self._policies = policies
         self._clock = clock
+        self._try_out = try_out
+        self._one = asyncio.Semaphore(1)
 
     @replayed
     async def apply(self, caller: Caller, request: Request, text: str, replaces: int) -> bytes:
@@ -65,11 +85,16 @@ class TeamPolicies:
             FailedPrecondition: If others are in force by now, the caller would lock itself
                 out, or consent is missing.
         """
-        compiled = self._policies.compile(text)
         subject = f"policies/sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-        permit = await self._access.authorise(
-            caller, Action.POLICY_MANAGE, fields.ALL_APPS, subject=subject
-        )
+        try:
+            permit = await self._access.authorise(
+                caller, Action.POLICY_MANAGE, fields.ALL_APPS, subject=subject
+            )
+        except FailedPrecondition:
+            # Before others consent to them, whether they are right at all.
+            await self._compile(text)
+            raise
+        compiled = await self._compile(text)
         _keep_way_back(compiled, permit.caller)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
@@ -112,7 +137,7 @@ class TeamPolicies:
             raise InvalidArgument("cases", f"must be 1 to {MAX_CASES:,}")
         for case in cases:
             _check(case)
-        compiled = None if text is None else self._policies.compile(text)
+        compiled = None if text is None else await self._compile(text)
         now = self._clock()
 
         def query(view: View) -> list[Explanation]:
@@ -121,6 +146,12 @@ class TeamPolicies:
 
         found: list[Explanation] = await self._store.read(query)
         return found
+
+    async def _compile(self, text: str) -> PolicySet:
+        """Compile what a caller wrote: first where nothing else dies of it, one at a time."""
+        async with self._one:
+            await asyncio.to_thread(self._try_out, text)
+        return self._policies.compile(text)
 
 
 def _explain(view: View, policies: PolicySet, case: Case, now: int) -> Explanation:

@@ -1,0 +1,65 @@
+"""Policies that overflow their parser's stack: refused, and nothing dies of them."""
+
+import pytest
+from privyseald.adapters.policies_trial import try_out
+from privyseald.model.errors import InvalidArgument
+
+from tests.conftest import Daemon
+
+
+def of(condition):
+    return f'@id("a") permit (principal, action, resource) when {{ {condition} }};'
+
+
+DEEP = {
+    "brackets": of("(" * 1000 + "true" + ")" * 1000),
+    "brackets after a comment that a carriage return ends": of(
+        "//\r" + "(" * 1000 + "true" + ")" * 1000
+    ),
+    "if": of("if true then " * 5000 + "true" + " else false" * 5000),
+    "and": of(" && ".join(["true"] * 20_000)),
+    "sum": of("1" + "+1" * 60_000 + " == 1"),
+    "members": of("principal" + ".a" * 100_000 + " == 1"),
+    "set": of("[" * 5000 + "1" + "]" * 5000 + " == 1"),
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_a_text_that_is_nested_too_deeply_is_refused(text):
+    with pytest.raises(InvalidArgument, match="policies: ") as error:
+        try_out(text, 1)
+    assert len(error.value.message) < 600
+
+
+def test_what_people_write_is_taken_and_what_is_wrong_with_it_told():
+    nested = of("(" * 12 + "principal is Token" + ")" * 12)
+    many = "\n".join(
+        f'@id("{n}") forbid (principal is Workload, action, resource) unless '
+        f'{{ principal has ref && principal.ref == "refs/heads/{n}" && context.approvals >= {n} }};'
+        for n in range(300)
+    )
+    for text in ("", nested, many, of(" && ".join(["context.bound"] * 100))):
+        try_out(text, 1)
+    with pytest.raises(InvalidArgument, match=r"^policies: .*shoe"):
+        try_out(of("principal.shoe == 1"), 1)
+
+
+def test_the_daemon_outlives_them_and_asks_first_who_sends_them(tmp_path):
+    daemon = Daemon(tmp_path / "data", "approvals = 0\n")
+    daemon.init()
+    daemon.start()
+    try:
+        file = tmp_path / "deep.cedar"
+        file.write_text(DEEP["brackets"])
+        stranger = daemon.token("-", "auditor")
+        done = daemon.run("policy", "apply", str(file), **stranger)
+        assert done.code == 1, done.err
+        assert "policy.manage" in done.err
+        officer = daemon.person("olivia", "admin", "security-officer")
+        done = daemon.run("policy", "apply", str(file), **officer)
+        assert done.code == 1, done.err
+        assert "nested too deeply" in done.err
+        assert daemon.process.poll() is None
+        assert daemon.run("doctor").code == 0
+    finally:
+        assert daemon.stop() == 0
