@@ -152,16 +152,15 @@ class Daemon:
         self.log.close()
         return code
 
-    def keyholders(self, having: bytes = b"") -> list[int]:
-        """Return the ids of the keyholder processes, of those with a word in their command."""
+    def keyholders(self, name: str = "keyholder") -> list[int]:
+        """Return the ids of the processes whose name begins so: keyholders, or with a token."""
         found, looked = [], [self.process.pid]
         while looked:
             for task in Path(f"/proc/{looked.pop()}/task").glob("*/children"):
                 for child in task.read_text().split():
                     looked.append(int(child))
                     with contextlib.suppress(OSError):
-                        command = Path(f"/proc/{child}/cmdline").read_bytes()
-                        if b"keyholder.worker" in command and having in command:
+                        if Path(f"/proc/{child}/comm").read_text().startswith(name):
                             found.append(int(child))
         return found
 

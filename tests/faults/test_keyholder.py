@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from privyseald.setup import log_key_identity
 
 from tests.conftest import custodian
 from tests.contract.test_keyholders import STATEMENT
+from tests.thief import KEYHOLDERS
 
 IDENTITY = KeyIdentity("app", "statement-v1", 1, Scheme.STATEMENT_V1, Algorithm.ED25519)
 
@@ -62,6 +65,42 @@ def test_the_daemon_holds_no_end_that_the_key_could_be_read_from(source, tmp_pat
                 assert os.read(read, 100) == b""
                 os.close(read)
     assert source.opened
+
+
+def test_nobody_of_its_user_can_read_a_keyholder_from_its_first_moment_on(tmp_path):
+    (tmp_path / "kek").write_bytes(os.urandom(32))
+    (tmp_path / "kek").chmod(0o600)
+    command = [sys.executable, "-m", "tests.thief", str(tmp_path)]
+    if os.geteuid() == 0:
+        # As any other user: without the right to trace what does not want to be traced.
+        command[:0] = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+    told = json.loads(subprocess.check_output(command, timeout=60).splitlines()[-1])
+    assert "mem" in told["sleep"], "a thief who can read nothing shows nothing"
+    assert told["seen"] >= KEYHOLDERS / 2
+    assert told["stolen"] == []
+
+
+def test_a_process_that_its_user_can_read_is_no_keyholder():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        code = (
+            "import sys\n"
+            "from privyseald.keyholder.process import Secrets, serve\n"
+            "sys.exit(serve(int(sys.argv[1]), Secrets(bytes(32)), None, 1))"
+        )
+        command = [sys.executable, "-c", code, str(theirs.fileno())]
+        done = subprocess.run(
+            command, capture_output=True, pass_fds=[theirs.fileno()], timeout=20, check=False
+        )
+    assert done.returncode == 1
+    assert b"its user can read it" in done.stderr
+
+
+def test_what_lies_in_the_working_directory_is_no_module_of_the_custodian(tmp_path, monkeypatch):
+    (tmp_path / "orjson.py").write_text("raise SystemExit('taken in')")
+    monkeypatch.chdir(tmp_path)
+    with custodian(tmp_path) as running:
+        assert running.opened
 
 
 def test_keyholders_end_with_their_custodian(source):

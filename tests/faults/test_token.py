@@ -54,7 +54,7 @@ def test_a_token_that_was_removed_and_returned_signs_again(vault, softhsm, www, 
 
 def keyholders(daemon):
     """Return those that use the token."""
-    return daemon.keyholders(b"module")
+    return daemon.keyholders("keyholder-token")
 
 
 def test_killed_and_hung_keyholders_come_back(vault, www, tmp_path):

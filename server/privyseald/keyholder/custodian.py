@@ -3,8 +3,10 @@
 Run as `python -m privyseald.keyholder.custodian FD SETTINGS`. Until it is open it listens on
 `unseal.sock` in the data directory, which only the daemon's user can reach; shares and
 passphrases come in there and pass through no other process of the daemon. Then it starts
-keyholders for the daemon, each on a socket that the daemon sends, and gives them the key, and
-the token's PIN if people typed it, through a pipe of its own. How the key is sealed may change
+keyholders for the daemon, each on a socket that the daemon sends: forks of itself, which have
+the key, and the token's PIN if people typed it, from their first moment, and which nobody else
+can read from then on. So it loads no code of others: what needs a token's module or a library
+of a cloud's is done in a process that ends with it. How the key is sealed may change
 meanwhile: what is open stays open. When it ends, its keyholders end.
 """
 
@@ -13,16 +15,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from privyseald.keyholder import kek as keks
+from privyseald.keyholder import process
 from privyseald.keyholder.backup import seal_for
 from privyseald.keyholder.confine import confine
 from privyseald.keyholder.custody import CustodySettings, environment
@@ -33,6 +37,8 @@ SOCKET = "unseal.sock"
 MAX_LINE = 4096
 MAX_REQUEST = 65_536
 _LINE_SECONDS = 5.0
+_APART_SECONDS = 60.0
+"""Seconds for what a token or a cloud is asked when the key is opened."""
 _WANTS = {"shares": "share"}
 
 
@@ -75,10 +81,7 @@ class Custodian:
             elif record.provider == "token" and self.wants != "pin":
                 self.kek = self._from_token(record)
             elif record.provider == "aws-kms":
-                # Here, so that a daemon without it needs no library of AWS.
-                from privyseald.keyholder.aws_kek import open_with_aws
-
-                self.kek = open_with_aws(record)
+                self.kek = _apart(lambda: _from_aws(record))
             elif record.provider == "passphrase":
                 passphrase = _passphrase(settings)
                 if passphrase:
@@ -92,10 +95,15 @@ class Custodian:
     def _from_token(self, record: KekRecord) -> bytes:
         if self._settings.token is None:
             raise KekError("the key-encryption key needs a token, and there is no [hsm]")
-        # Here, so that a daemon without a token needs no PKCS #11 library.
-        from privyseald.keyholder.token_kek import open_with_token
+        token = replace(self._settings.token, typed=self.pin)
 
-        return open_with_token(record, replace(self._settings.token, typed=self.pin))
+        def opened() -> bytes:
+            # Here, so that a daemon without a token needs no PKCS #11 library.
+            from privyseald.keyholder.token_kek import open_with_token
+
+            return open_with_token(record, token)
+
+        return _apart(opened)
 
     def offer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take what somebody offers, and return how far it is."""
@@ -133,12 +141,8 @@ class Custodian:
         if self.provider == "token":
             why = self.try_alone()
         else:
-            # Here, so that a daemon without a token needs no PKCS #11 library.
-            from privyseald.keyholder.hsm_session import log_in, token_errors
-
             try:
-                with token_errors():
-                    log_in(replace(token, typed=given)).close()
+                _apart(lambda: _log_in(replace(token, typed=given)))
             except PinRefusedError as error:
                 why = str(error)
             except HsmDownError:
@@ -161,6 +165,62 @@ class Custodian:
                 self._shares.clear()
                 raise
             self._shares.clear()
+
+
+def _from_aws(record: KekRecord) -> bytes:
+    # Here, so that a daemon without it needs no library of AWS.
+    from privyseald.keyholder.aws_kek import open_with_aws
+
+    return open_with_aws(record)
+
+
+def _log_in(token: HsmSettings) -> bytes:
+    # Here, so that a daemon without a token needs no PKCS #11 library.
+    from privyseald.keyholder.hsm_session import log_in, token_errors
+
+    with token_errors():
+        log_in(token).close()
+    return b""
+
+
+_ERRORS = {error.__name__: error for error in (KekError, HsmDownError, PinRefusedError, OSError)}
+
+
+def _apart(work: Callable[[], bytes]) -> bytes:
+    """Return what some work returns that is done in a process of its own.
+
+    Raises:
+        KekError, HsmDownError, PinRefusedError: As the work does.
+        HsmDownError: If it does not end.
+        OSError: If anything else is wrong.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+
+    def run() -> int:
+        confine(network=True)
+        try:
+            told = {"done": work().hex()}
+        except (KekError, HsmDownError) as error:
+            told = {"error": type(error).__name__, "text": str(error)}
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(json.dumps(told).encode())
+        return 0
+
+    child = process.fork(run, keep=write, env=dict(os.environ))
+    handle = os.pidfd_open(child)
+    os.close(write)
+    try:
+        with os.fdopen(read, "rb") as pipe:
+            if not select.select([pipe], [], [], _APART_SECONDS)[0]:
+                raise HsmDownError("the token did not answer")
+            told = json.loads(pipe.read() or b"{}")
+    finally:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        os.close(handle)
+    if "done" not in told:
+        raise _ERRORS.get(told.get("error", ""), OSError)(told.get("text", "it failed"))
+    return bytes.fromhex(told["done"])
 
 
 def _passphrase(settings: CustodySettings) -> str:
@@ -228,33 +288,18 @@ def _serve(link: socket.socket, custodian: Custodian, settings: CustodySettings)
 
 
 def _start(custodian: Custodian, settings: CustodySettings | None, link: int, reply: int) -> None:
-    """Start a keyholder on a socket, and reply with a handle of the process.
-
-    The pipe that the key goes through is made here: whoever else had an end of it, the
-    daemon's own process at the first, could read the key.
-    """
+    """Start a keyholder on a socket, and reply with a handle of the process."""
     token = settings.token if settings is not None else None
-    read, write = os.pipe2(os.O_CLOEXEC)
-    try:
-        with os.fdopen(write, "wb") as pipe:
-            pipe.write((custodian.kek or b"") + custodian.pin.encode())
-        process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
-            [
-                *(sys.executable, "-m", "privyseald.keyholder.worker", str(link), str(read)),
-                *([json.dumps(asdict(token))] if token else []),
-            ],
-            pass_fds=(link, read),
-            env=environment(token),
-            stdin=subprocess.DEVNULL,
-        )
-    finally:
-        os.close(read)
-    handle = os.pidfd_open(process.pid)
+    secrets = process.Secrets(custodian.kek or b"", custodian.pin)
+    parent = os.getpid()
+    child = process.fork(
+        lambda: process.serve(link, secrets, token, parent), keep=link, env=environment(token)
+    )
     # Nobody waits for it here: the kernel reaps it (SIGCHLD is ignored).
-    process.returncode = 0
+    handle = os.pidfd_open(child)
     try:
         with socket.socket(fileno=os.dup(reply)) as to:
-            socket.send_fds(to, [str(process.pid).encode()], [handle])
+            socket.send_fds(to, [str(child).encode()], [handle])
     finally:
         os.close(handle)
 

@@ -206,7 +206,8 @@ class Custody:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
                     [
-                        *(sys.executable, "-m", "privyseald.keyholder.custodian"),
+                        # -P: what lies in the working directory is none of its modules.
+                        *(sys.executable, "-P", "-m", "privyseald.keyholder.custodian"),
                         *(str(theirs.fileno()), json.dumps(asdict(self._settings))),
                     ],
                     pass_fds=(theirs.fileno(),),

@@ -31,7 +31,6 @@ from privyseald.keyholder.keystore import KEK_SIZE
 RAW, RECORD = "kek", "kek.json"
 MAX_RECORD = 16_384
 MIN_PASSPHRASE = 12
-MAX_PIN = 256
 _NONCE = 12
 # RFC 9106 section 4, the second recommended option: 64 MiB, three passes, four lanes.
 _ARGON2 = {"iterations": 3, "lanes": 4, "memory_cost": 65_536}
@@ -220,28 +219,15 @@ def read_kek(handle: int) -> bytes:
         PermissionError: If others can read the file.
         ValueError: If it is not 32 bytes.
     """
-    kek, more = read_secrets(handle)
-    if more:
-        raise ValueError("the key-encryption key is not 32 bytes")
-    return kek
-
-
-def read_secrets(handle: int) -> tuple[bytes, str]:
-    """Read the key and the token's PIN, if one follows, from an open file or pipe.
-
-    Raises:
-        PermissionError: If it is a file that others can read.
-        ValueError: If there are fewer than 32 bytes, or far too many.
-    """
     status = os.fstat(handle)
     if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
         raise PermissionError("the key-encryption key's file can be read by others")
-    limit, read = KEK_SIZE + MAX_PIN, b""
-    while len(read) <= limit and (chunk := os.read(handle, limit + 1 - len(read))):
+    read = b""
+    while len(read) <= KEK_SIZE and (chunk := os.read(handle, KEK_SIZE + 1 - len(read))):
         read += chunk
-    if not KEK_SIZE <= len(read) <= limit:
+    if len(read) != KEK_SIZE:
         raise ValueError("the key-encryption key is not 32 bytes")
-    return read[:KEK_SIZE], read[KEK_SIZE:].decode()
+    return read
 
 
 def read_record(folder: Path) -> KekRecord | None:

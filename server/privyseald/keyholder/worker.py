@@ -1,22 +1,13 @@
-"""The keyholder process: reads requests from its socket, answers, and knows nothing else.
+"""What a keyholder answers: it signs only bytes that it built from a typed request.
 
-Run as `python -m privyseald.keyholder.worker FD KEK_FD [TOKEN_SETTINGS]`. It signs only
-bytes that it built from a typed request, and verifies each signature before it answers. A
-process whose token failed answers what it can, and ends, so that a fresh one tries.
+Each signature is verified before it is answered. See `process` for the process around it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import select
-import signal
-import socket
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from privyseal.verify import backup, importing
 from privyseal.verify.backup import note_text
@@ -28,10 +19,8 @@ from privyseal.verify.statement import PAYLOAD_TYPE, Statement, pae
 from privyseal.verify.successor import Successor, signing_input
 
 from privyseald.keyholder import certificates, schemes, wire
-from privyseald.keyholder.confine import confine
-from privyseald.keyholder.kek import read_secrets
-from privyseald.keyholder.keystore import KeyUnusableError, Signer, SoftwareKeystore
-from privyseald.keyholder.keystores import HsmDownError, HsmSettings, Keystores, PinRefusedError
+from privyseald.keyholder.keystore import KeyUnusableError, Signer
+from privyseald.keyholder.keystores import HsmDownError, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.model.fields import MAX_ARCHIVE, MAX_BUNDLE
 from privyseald.model.schemes import (
@@ -48,13 +37,6 @@ LOG_APP = "_log"
 """The app that the log's own key belongs to; the underscore keeps callers from creating it."""
 
 TITLES = (backup.TITLE, importing.TITLE)
-TOKEN_WAIT = 1.0
-"""Seconds after which a process without its token ends, so that a fresh one tries."""
-TOKEN_FAILED = 75
-_LOOK = 1.0
-"""Seconds between looks at a token that nobody asks anything of."""
-ANSWER_WAIT = 0.001
-"""Seconds for which an answer waits for others that are made at once."""
 
 
 class RefusedError(Exception):
@@ -338,65 +320,3 @@ def _made(key: GeneratedKey) -> pb.Response:
         key=wire.key_to_wire(key.wrapped), public_key=key.public_key, protection=key.protection
     )
     return pb.Response(generated_key=made)
-
-
-def _take_secrets(handle: int) -> tuple[bytes, str]:
-    try:
-        return read_secrets(handle)
-    finally:
-        os.close(handle)
-
-
-def main() -> int:
-    """Serve the socket until it closes, or the token fails."""
-    # The terminal's signals are for the daemon, which closes the socket when it is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    settings = HsmSettings(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else None
-    try:
-        missed = confine(network=settings is not None)
-        kek, pin = _take_secrets(int(sys.argv[2]))
-        if settings is not None and pin:
-            settings = replace(settings, typed=pin)
-        keystores = Keystores.make(SoftwareKeystore(kek), settings)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
-        return 1
-    worker = Worker(keystores)
-    ready = pb.Ready(missed=missed, token_error=keystores.token_error)
-    with socket.socket(fileno=int(sys.argv[1])) as link:
-        link.sendall(wire.frame(pb.Response(id=0, ready=ready).SerializeToString()))
-        return _serve(link, worker, keystores)
-
-
-def _serve(link: socket.socket, worker: Worker, keystores: Keystores) -> int:
-    buffer = bytearray()
-    # Processes that wait for the same token do not all end at once.
-    end = time.monotonic() + TOKEN_WAIT * (0.5 + os.getpid() % 8 / 16)
-    looked = time.monotonic()
-    while True:
-        failed = worker.token_failed or keystores.token_error
-        if failed and time.monotonic() > end and keystores.wants_restart():
-            return TOKEN_FAILED
-        if not select.select([link], [], [], TOKEN_WAIT / 4 if keystores.hsm else None)[0]:
-            if time.monotonic() - looked > _LOOK:
-                worker.look()
-                looked = time.monotonic()
-            continue
-        chunk = link.recv(262144)
-        if not chunk:
-            return 0
-        buffer += chunk
-        answers, since = bytearray(), time.monotonic()
-        for message in wire.unframe(buffer):
-            response = worker.answer(pb.Request.FromString(message))
-            answers += wire.frame(response.SerializeToString())
-            # Fast answers go together, since each message wakes the daemon.
-            if (now := time.monotonic()) - since > ANSWER_WAIT:
-                link.sendall(answers)
-                answers, since = bytearray(), now
-        link.sendall(answers)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
