@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from privyseal.verify.keys import PublicKey, verify_signature
 PAYLOAD_TYPE = "application/vnd.privyseal.statement.v1+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://privyseal.dev/release/v1"
+MAX_SIGNATURES = 32
+"""In an envelope: one by each version of the statement's keys that some binary needs."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +186,12 @@ def envelope(payload: bytes, *signed: tuple[str, bytes]) -> dict[str, Json]:
 
 
 def open_envelope(value: dict[str, Any], key: PublicKey) -> bytes:
-    """Verify a DSSE envelope's first signature and return the payload that was verified.
+    """Return the payload of a DSSE envelope that a key signed.
+
+    Others may have signed it as well: DSSE v1.0.2, protocol.md, with a threshold of one.
 
     Raises:
-        VerificationError: If its type is another or that signature does not verify.
+        VerificationError: If its type is another, or no signature verifies.
     """
     try:
         if value["payloadType"] != PAYLOAD_TYPE:
@@ -197,10 +202,11 @@ def open_envelope(value: dict[str, Any], key: PublicKey) -> bytes:
         if isinstance(error, VerificationError):
             raise
         raise VerificationError("envelope is malformed") from error
-    if not 1 <= len(signatures) <= 2:
-        raise VerificationError("envelope does not have one signature, or two")
-    try:
-        verify_signature(key, signatures[0], pae(PAYLOAD_TYPE, payload))
-    except VerificationError as error:
-        raise VerificationError("the statement's signature does not verify") from error
-    return payload
+    if not 1 <= len(signatures) <= MAX_SIGNATURES:
+        raise VerificationError(f"envelope does not have 1 to {MAX_SIGNATURES} signatures")
+    signed = pae(PAYLOAD_TYPE, payload)
+    for signature in signatures:
+        with contextlib.suppress(VerificationError):
+            verify_signature(key, signature, signed)
+            return payload
+    raise VerificationError("the statement's signature does not verify")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from privyseal.verify.statement import NativeRange
+from privyseal.verify.schemes import STATEMENTS
+from privyseal.verify.statement import MAX_SIGNATURES, NativeRange
 
 from privyseald.model.errors import FailedPrecondition, NotFound
 from privyseald.model.field import NativeBuild, needed_versions
@@ -38,7 +39,7 @@ def signers(
     """Return what signs a release for some native ranges, the statement's primary first.
 
     Raises:
-        FailedPrecondition: If a primary is not active.
+        FailedPrecondition: If a primary is not active, or too many versions would sign.
         NotFound: If the app has no statement key.
     """
     chosen: list[Signer] = []
@@ -55,6 +56,12 @@ def signers(
                     reason="KEY_NOT_ACTIVE",
                 )
             chosen.append(Signer(version, reason))
+    if sum(s.version.scheme in STATEMENTS for s in chosen) > MAX_SIGNATURES:
+        raise FailedPrecondition(
+            f"builds in the field need more than {MAX_SIGNATURES} versions of the statement's keys; "
+            "end builds that are no longer used (`privyseal native end`), or narrow the range",
+            reason="TOO_MANY_VERSIONS",
+        )
     chosen.sort(key=_order)
     if not chosen or _order(chosen[0]) != (False, False):
         raise NotFound(f"apps/{app} has no statement key", reason="KEY_NOT_FOUND")
