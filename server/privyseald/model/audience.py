@@ -58,7 +58,7 @@ def signers(
             chosen.append(Signer(version, reason))
     if sum(s.version.scheme in STATEMENTS for s in chosen) > MAX_SIGNATURES:
         raise FailedPrecondition(
-            f"builds in the field need more than {MAX_SIGNATURES} versions of the statement's keys; "
+            f"builds in the field need more than {MAX_SIGNATURES} versions of statement keys; "
             "end builds that are no longer used (`privyseal native end`), or narrow the range",
             reason="TOO_MANY_VERSIONS",
         )
