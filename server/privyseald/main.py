@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import resource
 import sys
 from pathlib import Path
 
@@ -67,6 +69,10 @@ def serve(data: Path) -> None:
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
     sys.setswitchinterval(0.002)  # the store's thread must not hold up the loop for long
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        # The usual 1,024 are soon taken by connections, and then no file is opened either.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
     try:
         uvloop.run(bootstrap.serve(settings))
     except (OSError, DomainError) as error:

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.config import IssuerSettings, Settings
+from privyseald.gateway.connections import MOST, PatientConnection
 from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.model.workload import Issuer
@@ -123,7 +124,9 @@ class GatewayServer:
             access_log=False,
             lifespan="off",
             server_header=False,
-            limit_concurrency=512,
+            http=PatientConnection,
+            ws="none",
+            limit_concurrency=2 * MOST,
             timeout_graceful_shutdown=3,
             ssl_certfile=settings.gateway_certificate,
             ssl_keyfile=settings.gateway_key,

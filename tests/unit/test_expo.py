@@ -213,7 +213,7 @@ def test_the_newest_version_is_what_an_artifact_is_made_with():
         SchemeSignature(scheme, "rsa-2048", f"apps/a/keys/{scheme}/versions/{n}", b"", b"")
         for scheme, n in (("statement-v1", 1), ("expo-v1", 10), ("expo-v1", 9))
     )
-    receipt = Receipt(STATEMENT, signed, {}, 0, Checkpoint("log", 1, b"r" * 32))
+    receipt = Receipt(STATEMENT, signed, {}, 0, Checkpoint("log", 1, b"r" * 32), b"")
     assert receipt.newest("expo-v1").key_version.endswith("/10")
     with pytest.raises(VerificationError, match="no signature for minisign"):
         receipt.newest("minisign")

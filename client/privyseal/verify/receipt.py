@@ -61,6 +61,7 @@ class Receipt:
     leaf: dict[str, Any]
     index: int
     checkpoint: Checkpoint
+    statement_sha256: bytes
 
     def signature(self, scheme: str) -> SchemeSignature:
         """Return the signature of a scheme. Raises VerificationError if there is none."""
@@ -182,7 +183,8 @@ def verify_receipt(
         raise VerificationError("the log tells of another signature than the receipt")
     for signature in signatures:
         _verify_scheme(signature, statement, payload)
-    return Receipt(statement, signatures, act, index, checkpoint)
+    digest = hashlib.sha256(payload).digest()
+    return Receipt(statement, signatures, act, index, checkpoint, digest)
 
 
 def _statement_key(signatures: tuple[SchemeSignature, ...], given: PublicKey | None) -> PublicKey:

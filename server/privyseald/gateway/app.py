@@ -117,13 +117,20 @@ def create_gateway(
         Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
         Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
     ]
-    routes.append(Mount("/artifacts", StaticFiles(directory=sources.folder, check_dir=False)))
+    routes.append(Mount("/artifacts", _Artifacts(directory=sources.folder, check_dir=False)))
     # The Ionic client asks from inside a WebView, whose origin can be anything; nothing
     # here depends on cookies or on who asks.
     cors = Middleware(
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]
     )
     return Starlette(routes=routes, middleware=[cors])
+
+
+class _Artifacts(StaticFiles):
+    """A folder that need not be there: nothing was uploaded to it yet, or it is not used."""
+
+    async def check_config(self) -> None:
+        """Let each file be looked for."""
 
 
 def _error(status: int, message: str) -> Response:

@@ -40,6 +40,10 @@ class Cache:
         self._locks: dict[str, asyncio.Lock] = {}
         # Bytes written since the folder was last looked through; at first, anything may be there.
         self._unseen = limit
+        # What a power cut left may have a name and not its content: nothing is trusted by name.
+        for path in folder.glob("*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     async def get(self, name: str, make: Callable[[IO[bytes]], AsyncIterator[None]]) -> Path:
         """Return a file, made first if it is not there.

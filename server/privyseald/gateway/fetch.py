@@ -63,8 +63,14 @@ class Sources:
         return path
 
     def lists(self, url: str) -> bool:
-        """Say whether a prefix in the settings is of a URL."""
+        """Say whether a prefix in the settings is of a URL.
+
+        Raises:
+            ArtifactError: If the URL could lead out of it again.
+        """
         parts = urlsplit(url)
+        if {".", ".."} & set(unquote(unquote(parts.path)).replace("\\", "/").split("/")):
+            raise ArtifactError("an artifact's address has no . or .. in its path")
         return any(
             _origin(parts) == _origin(prefix)
             and (parts.path + "/").startswith(prefix.path.rstrip("/") + "/")

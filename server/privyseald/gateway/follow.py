@@ -33,12 +33,18 @@ _FRONTIER_AGE = 512
 
 @dataclass(frozen=True)
 class Registered:
-    """A release as the log has it."""
+    """A release as the log has it.
+
+    `statement_sha256` is of the statement that was registered; empty where an older daemon
+    registered it, whose leaves tell of the version alone.
+    """
 
     app: str
     counter: int
+    version: str
     url: str
     type: str
+    statement_sha256: bytes = b""
     ranges: tuple[NativeRange, ...] = ()
     withdrawn: bool = False
 
@@ -111,7 +117,8 @@ class Followed:
 
     def _register(self, act: dict[str, Any]) -> None:
         app, counter = parts(act["release"], "release", "apps", "releases")
-        made = Registered(app, int(counter), act["url"], act["type"])
+        stated = bytes.fromhex(act.get("statementSha256", ""))
+        made = Registered(app, int(counter), act["version"], act["url"], act["type"], stated)
         self.releases[made.name] = made
 
     def _withdraw(self, act: dict[str, Any]) -> None:

@@ -142,6 +142,8 @@ class Resolver:
                 self._kept = len(signed.receipt)
             self._receipts[signed.receipt] = receipt
         statement = receipt.statement
-        if (statement.app, statement.counter) != (app, counter):
+        named = (statement.app, statement.counter, statement.version)
+        stated = release.statement_sha256 or receipt.statement_sha256
+        if named != (app, counter, release.version) or receipt.statement_sha256 != stated:
             raise VerificationError("receipt is of another release")
         return receipt

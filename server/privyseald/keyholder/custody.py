@@ -69,8 +69,10 @@ class Spawned:
 
     def wait(self) -> None:
         """Return when it has gone; once."""
+        gone = select.poll()
+        gone.register(self._handle, select.POLLIN)
         with contextlib.suppress(OSError):
-            select.select([self._handle], [], [])
+            gone.poll()
             os.close(self._handle)
 
 

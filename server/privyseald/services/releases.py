@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from privyseal.verify.canonical import Json
 from privyseal.verify.note import NoteVerifier
-from privyseal.verify.receipt import verify_receipt
+from privyseal.verify.receipt import receipt_parts, verify_receipt
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model import fields
@@ -90,6 +91,7 @@ class Releases:
                 )
             _require_sound(tx, signed)
             statement = verify_receipt(signed.receipt, log=self._verifier).statement
+            payload = receipt_parts(signed.receipt)[0]
             record = ReleaseRecord(
                 app=app,
                 counter=signed.counter,
@@ -121,6 +123,7 @@ class Releases:
                     "principal": caller.principal,
                     "release": record.name,
                     "version": version,
+                    "statementSha256": hashlib.sha256(payload).hexdigest(),
                     "url": artifact.url,
                     "type": artifact.type,
                 }

@@ -1,0 +1,201 @@
+"""What strangers and accidents do to the gateway: others are served, and nothing unverified is."""
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import sqlite3
+import time
+import types
+import urllib.error
+import urllib.request
+
+import pytest
+from privyseal.verify.errors import VerificationError
+from privyseald.gateway import connections
+from privyseald.gateway.artifacts import Cache
+from privyseald.gateway.fetch import ArtifactError, Sources
+from privyseald.model.native import NativeVersion
+from privyseald.wiring import GatewayServer
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from tests.conftest import Daemon, free_port
+from tests.simulator import APP, World
+
+
+@contextlib.asynccontextmanager
+async def gateway():
+    async def echo(request):
+        return PlainTextResponse(str(len(await request.body())))
+
+    port = free_port()
+    settings = types.SimpleNamespace(
+        gateway=f"127.0.0.1:{port}", gateway_certificate=None, gateway_key=None
+    )
+    app = Starlette(routes=[Route("/", echo, methods=["GET", "POST"])])
+    running = GatewayServer(settings, app)
+    await running.start()
+    try:
+        yield port
+    finally:
+        await running.stop()
+
+
+def status(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        return answer.status
+
+
+def test_connections_that_say_nothing_give_way_to_devices():
+    async def scenario():
+        async with gateway() as port:
+            most = range(connections.MOST + 200)
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in most]
+            try:
+                for _ in range(5):
+                    assert await asyncio.to_thread(status, port) == 200
+            finally:
+                for _, writer in silent:
+                    writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "drip",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 9\r\n\r\n1",
+    ],
+    ids=["nothing", "half a head", "half a body"],
+)
+def test_a_client_that_keeps_a_connection_waiting_loses_it(drip, monkeypatch):
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.6)
+    monkeypatch.setattr(connections, "_LOOK", 0.1)
+
+    async def scenario():
+        async with gateway() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            began = time.monotonic()
+            for byte in drip:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.001)
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert 0.5 < time.monotonic() - began < 3
+            writer.close()
+            assert await asyncio.to_thread(status, port) == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_takes_its_time_but_goes_on_is_served(monkeypatch):
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.6)
+    monkeypatch.setattr(connections, "_LOOK", 0.1)
+
+    async def scenario():
+        async with gateway() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(3):
+                writer.write(b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 2\r\n\r\n12")
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n2"), 5)
+                assert b" 200 " in head
+                await asyncio.sleep(0.4)
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_takes_nothing_of_its_answer_loses_its_connection(monkeypatch):
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.6)
+    monkeypatch.setattr(connections, "_LOOK", 0.1)
+
+    async def scenario():
+        async def much(_request):
+            return PlainTextResponse("x" * 50_000_000)
+
+        settings = types.SimpleNamespace(
+            gateway=f"127.0.0.1:{free_port()}", gateway_certificate=None, gateway_key=None
+        )
+        running = GatewayServer(settings, Starlette(routes=[Route("/", much)]))
+        await running.start()
+        with socket.create_connection(settings.gateway.split(":")) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.sleep(2.5)
+            assert not running._server.server_state.connections
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_crash_left_in_the_cache_is_not_served(tmp_path):
+    name, folder = "0" * 64 + ".zip", tmp_path / "cache"
+    folder.mkdir()
+    (folder / name).write_bytes(b"")
+
+    async def make(file):
+        file.write(b"verified")
+        yield
+
+    path = asyncio.run(Cache(folder, 1 << 20).get(name, make))
+    assert path.read_bytes() == b"verified"
+
+
+@pytest.mark.parametrize(
+    "path", ["/../admin", "/%2e%2e/admin", "/./x", "/%252e%252e/x", "/a\\..\\b"]
+)
+def test_an_address_under_a_listed_prefix_stays_there(tmp_path, path):
+    sources = Sources("https://gateway/artifacts/", tmp_path, ("http://inside/artifacts",))
+    assert sources.lists("http://inside/artifacts/x.zip")
+    with pytest.raises(ArtifactError):
+        sources.lists("http://inside/artifacts" + path)
+
+
+def test_a_receipt_of_another_release_with_the_same_number_is_not_served(tmp_path):
+    """Whoever writes the database swaps in what was signed, and never registered."""
+    world = World(tmp_path)
+    device = NativeVersion("android", "1.0.0", "1")
+
+    def sql(*statement):
+        with contextlib.closing(sqlite3.connect(tmp_path / "world.db")) as database, database:
+            database.execute(*statement)
+
+    def sign():
+        version = world.publish(register=False, deploy=False)
+        return version, world.view(lambda view: view.releases.signed(APP, version=version))
+
+    try:
+        found_bad, bad = sign()
+        sql("delete from signed_releases where version=?", (found_bad,))
+        world.crash()
+        version, good = sign()
+        assert (good.counter, good.receipt) != (0, bad.receipt)
+        world.deploy(world.register_release(version).counter)
+        served = world.run(world.resolver.channel(APP, "production", device))
+        digest = hashlib.sha256(version.encode()).digest()
+        assert served.receipt.statement.bundle_sha256 == digest
+        sql("update signed_releases set receipt=? where version=?", (bad.receipt, version))
+        world.crash()
+        with pytest.raises(VerificationError, match="of another release"):
+            world.run(world.resolver.channel(APP, "production", device))
+    finally:
+        world.close()
+
+
+def test_artifacts_that_are_not_there_are_not_found_and_fill_no_log(tmp_path):
+    daemon = Daemon(tmp_path / "data")
+    daemon.init()
+    daemon.start()
+    try:
+        before = len(daemon.log_text())
+        for name in ("x.zip", "", "../kek", "%2e%2e/kek"):
+            with pytest.raises(urllib.error.HTTPError) as error:
+                urllib.request.urlopen(f"{daemon.gateway}/artifacts/{name}", timeout=5)
+            assert error.value.code == 404
+            error.value.close()
+        assert "Traceback" not in daemon.log_text()[before:]
+    finally:
+        assert daemon.stop() == 0
