@@ -90,7 +90,15 @@ def test_destroying_a_key_needs_another_person(team, app):
     name = follow(team, told.err, "olivia")
 
     assert team.run("approval", "approve", name, **olivia).code == 1
-    oscars = ("request", "--action", "key.destroy", "--app-id", app, "--subject", version)
+    oscars = (
+        "request",
+        "--action",
+        "key.destroy",
+        "--app-id",
+        app,
+        "--subject",
+        f"{version} after 7d",
+    )
     own = team.run("approval", "approve", ask(team, "oscar", *oscars), **team.people["oscar"])
     assert own.code == 1
     assert "cannot give it" in own.err
@@ -128,7 +136,7 @@ def test_an_answer_that_was_lost_is_got_again_though_the_consent_is_used(team, a
     team.ok("key", "suspend", version, "--reason", "x", **team.people["olivia"])
     ask(
         *(team, "olivia", "request", "--action", "key.destroy", "--app-id", app),
-        *("--subject", version),
+        *("--subject", f"{version} after 7d"),
         approvers=["anna"],
     )
     request = pb.DestroyKeyVersionRequest(
@@ -153,7 +161,7 @@ def test_a_flood_of_requests_hides_no_consent(team, app):
     team.ok("key", "suspend", version, "--reason", "x", **team.people["olivia"])
     ask(
         *(team, "olivia", "request", "--action", "key.destroy", "--app-id", app),
-        *("--subject", version),
+        *("--subject", f"{version} after 7d"),
         approvers=["anna"],
     )
     with Connection(load_profile(team.people["oscar"]["PRIVYSEAL_PROFILE"])) as to:
@@ -176,9 +184,11 @@ def test_a_destroyed_key_is_gone_from_the_disk(team, app):
     team.ok("key", "suspend", version, "--reason", "x", **olivia)
     ask(
         *(team, "olivia", "request", "--action", "key.destroy", "--app-id", app),
-        *("--subject", version),
+        *("--subject", f"{version} after 1s"),
         approvers=["anna"],
     )
+    too_soon = team.run("key", "destroy", version, "--reason", "x", "--after", "0s", **olivia)
+    assert "after 0s" in too_soon.err, "the consent is to another delay"
     team.ok("key", "destroy", version, "--reason", "x", "--after", "1s", **olivia)
     end = time.monotonic() + 20
     while team.ok("key", "show", version)["state"] != "DESTROYED":
@@ -445,7 +455,15 @@ def test_the_consent_of_who_is_no_approver_any_more_counts_for_nothing(team, app
     version = f"apps/{app}/keys/capawesome-v1/versions/1"
     team.ok("key", "suspend", version, "--reason", "test", **team.people["olivia"])
     destroy = ("key", "destroy", version, "--reason", "test")
-    words = ("request", "--action", "key.destroy", "--app-id", app, "--subject", version)
+    words = (
+        "request",
+        "--action",
+        "key.destroy",
+        "--app-id",
+        app,
+        "--subject",
+        f"{version} after 7d",
+    )
 
     for how in ("grant", "certificate"):
         person = team.person(f"leaver-{how}", "approver", app=app)

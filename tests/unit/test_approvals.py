@@ -1,5 +1,6 @@
 """Approvals as a state machine, against rules that are written down a second time."""
 
+import dataclasses
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -138,6 +139,9 @@ def test_an_approval_serves_one_act_and_a_window_its_ref():
     assert not act.serves(who, {}, Action.KEY_DESTROY, "b", "s")
     assert not act.serves(who, {}, Action.KEY_IMPORT, "a", "s")
     window = request(action=Action.RELEASE_SIGN, subject="", beneficiary="", ref="r", workflow="w")
+    both = {"ref": "r", "workflow": "w"}
+    given = dataclasses.replace(window, approvers=("workload:x:2",))
+    assert not given.serves("workload:x:2", both, Action.RELEASE_SIGN, "a", ""), "who consented"
     sign = (Action.RELEASE_SIGN, "a", "")
     assert window.serves("workload:x:1", {"ref": "r", "workflow": "w"}, *sign)
     assert not window.serves("workload:x:1", {"ref": "r"}, *sign)

@@ -37,7 +37,7 @@ def request(out: Output, app_id: str, hours: int, **values: Any) -> None:
     """Ask for consent to one act.
 
     Example: privyseal approval request --action key.destroy --app-id 042a1261
-    --subject apps/042a1261/keys/capawesome-v1/versions/1 --reason "key leaked"
+    --subject "apps/042a1261/keys/capawesome-v1/versions/1 after 7d" --reason "key leaked"
     """
     _ask(out, resource=f"apps/{app_id}", ttl_seconds=hours * 3600, **values)
 

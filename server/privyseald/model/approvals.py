@@ -100,8 +100,8 @@ class Approval:
     def serves(
         self, principal: str, attributes: Mapping[str, str], action: Action, app: str, subject: str
     ) -> bool:
-        """Say whether it is about an act of a principal."""
-        if (self.action, self.app) != (action, app):
+        """Say whether it is about an act of a principal, who is none of those who consented."""
+        if (self.action, self.app) != (action, app) or principal in self.approvers:
             return False
         if self.beneficiary not in ({principal, ""} if self.window else {principal}):
             return False

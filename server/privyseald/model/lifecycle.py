@@ -133,6 +133,14 @@ def schedule_destruction(life: Life, now: int, delay: int) -> Life:
     return replace(life, state=S.DESTROY_SCHEDULED, before=life.state, destroy_at=now + delay)
 
 
+def in_short(seconds: int) -> str:
+    """Return a time in its largest whole unit, as the command line takes it, such as 7d."""
+    for unit, length in (("d", DAY), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
 def restore(life: Life, now: int) -> Life:
     """Undo the scheduled destruction, until its time: from then on the key may be erased."""
     _require(life, "restore")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
-from privyseald.model.errors import FailedPrecondition, InvalidArgument
+from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
 from privyseald.model.obstacles import abandons
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyRecord
@@ -204,13 +204,14 @@ class Rotations:
         force: bool,
     ) -> bytes:
         app, key_id, _ = name
-        full = "apps/{}/keys/{}/rotations/{}".format(*name)
 
         def possible(view: View) -> None:
             ready(view, self._clock(), name, expected, force=force)
 
+        # Consent to one step is not consent to the next.
+        subject = await self._store.read(lambda view: _step(name, view.rotations.get(*name)))
         permits = await self._versions.permits(
-            caller, Action.KEY_MANAGE, app, full, possible, force=force
+            caller, Action.KEY_MANAGE, app, subject, possible, force=force
         )
         found = await self._store.read(lambda view: require_rotation(view, *name))
         if found.state is RotationState.OVERLAP:
@@ -224,6 +225,8 @@ class Rotations:
             current, state, against = ready(
                 tx, self._clock(), name, expected or found.state, force=force
             )
+            if _step(name, current) != subject:
+                raise Unavailable("it went on meanwhile; look at it again", reason="ROTATION_STATE")
             if state is RotationState.DISTRIBUTING:
                 activate(tx, caller.principal, current, self._clock())
             elif state is RotationState.PROMOTED:
@@ -232,10 +235,7 @@ class Rotations:
                 tx.keys.set_primary(app, key_id, current.new)
                 add_successor(tx, caller.principal, current, signed)
             elif state is RotationState.RETIRED and current.kind is RotationKind.PLANNED:
-                old = require_version(tx, app, key_id, current.old)
-                if old.state in {KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED}:
-                    told = Told("key.deactivate", caller.principal, f"retired by {current.name}")
-                    put(tx, old, lifecycle.deactivate(old.life), told)
+                _retire(tx, caller.principal, current)
             made = reach(tx, caller.principal, current, state, self._clock(), against=against)
             tx.rotations.put(made)
             return lambda _: made
@@ -329,6 +329,20 @@ def _next_version(
         and v.version in usable
     ]
     return max(waiting, default=0)
+
+
+def _step(name: tuple[str, str, str], found: Rotation | None) -> str:
+    """Return what others consent to: this rotation's next step."""
+    following = f" to {found.next_state}" if found is not None else ""
+    return "apps/{}/keys/{}/rotations/{}".format(*name) + following
+
+
+def _retire(tx: Transaction, principal: str, current: Rotation) -> None:
+    """Deactivate the version that was rotated away from."""
+    old = require_version(tx, current.app, current.key, current.old)
+    if old.state in {KeyVersionState.ACTIVE, KeyVersionState.SUSPENDED}:
+        told = Told("key.deactivate", principal, f"retired by {current.name}")
+        put(tx, old, lifecycle.deactivate(old.life), told)
 
 
 def _require_signer(view: View, current: Rotation, signature: bytes) -> None:

@@ -168,6 +168,7 @@ class Versions:
             force=force,
             guard=lambda view: self._retirable(view, name),
             act="key.deactivate",
+            how="deactivated",
             reason=reason,
             change=lifecycle.deactivate,
         )
@@ -192,6 +193,7 @@ class Versions:
             force=force,
             guard=lambda view: self._destructible(view, name),
             act="key.destroy-schedule",
+            how=f"after {lifecycle.in_short(delay)}",
             reason=reason,
             change=lambda life: lifecycle.schedule_destruction(life, now, delay),
             told=lambda life: {"destroyAt": life.destroy_at},
@@ -273,6 +275,7 @@ class Versions:
         force: bool,
         guard: Callable[[View], tuple[Obstacle, ...]],
         act: str,
+        how: str,
         reason: str,
         change: Callable[[Life], Life],
         told: Callable[[Life], dict[str, Json]] = lambda _: {},
@@ -292,7 +295,8 @@ class Versions:
                     reason=against[0].reason,
                 )
 
-        permits = await self.permits(caller, action, app, full, possible, force=force)
+        # Who consents to one way of ending it has not consented to another.
+        permits = await self.permits(caller, action, app, f"{full} {how}", possible, force=force)
 
         def run(tx: Transaction) -> Callable[[Sealed], object]:
             for permit in permits:
