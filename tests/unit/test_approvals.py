@@ -1,6 +1,7 @@
 """Approvals as a state machine, against rules that are written down a second time."""
 
 import dataclasses
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st

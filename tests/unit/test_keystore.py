@@ -115,6 +115,37 @@ def test_the_keyholder_itself_refuses_what_it_must_not_sign():
         assert response.failure.kind == pb.Failure.KIND_REFUSED
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"app": "x/y"},
+        {"app": ""},
+        {"app": "x\n"},
+        {"key": "k/versions/1"},
+        {"key": "K"},
+        {"version": 0},
+    ],
+)
+def test_no_key_is_made_under_a_name_that_could_be_read_as_another(changed):
+    """Who takes over the daemon names them: a token's labels are made of the names."""
+    worker = Worker(SoftwareKeystore(KEK))
+    named = wire.identity_to_wire(identity(**changed))
+    for call in (
+        {"generate_key": pb.GenerateKey(identity=named)},
+        {"import_key": pb.ImportKey(identity=named)},
+    ):
+        assert worker.answer(pb.Request(**call)).failure.kind == pb.Failure.KIND_REFUSED
+
+
+def test_the_logs_key_signs_no_release():
+    from privyseald.keyholder.worker import LOG_APP
+
+    store = SoftwareKeystore(KEK)
+    key = store.generate(identity(app=LOG_APP)).wrapped
+    told = sign(Worker(store), key, app=LOG_APP).failure
+    assert told.kind == pb.Failure.KIND_REFUSED
+
+
 def test_no_caller_can_create_the_app_that_the_logs_key_belongs_to():
     from privyseald.keyholder.worker import LOG_APP
     from privyseald.model import fields

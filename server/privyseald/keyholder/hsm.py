@@ -54,8 +54,8 @@ _SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 _ID_BYTES = 16
 _FRESH = 2.0
 """Seconds for which a session surely shows what is in its token."""
-_OWN_LABEL = re.compile(r"apps/[^/]+/keys/[^/]+/versions/[0-9]+")
-"""How keys are labelled that were made or put there from here."""
+_OWN_LABEL = re.compile(r"apps/.+/versions/[0-9]+", re.DOTALL)
+"""How keys are labelled that were made or put there from here, or by who wanted to look like it."""
 
 
 class HsmKey:

@@ -22,7 +22,8 @@ from privyseald.keyholder import certificates, schemes, wire
 from privyseald.keyholder.keystore import KeyUnusableError, Signer
 from privyseald.keyholder.keystores import HsmDownError, Keystores, PinRefusedError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
-from privyseald.model.fields import MAX_ARCHIVE, MAX_BUNDLE
+from privyseald.model.errors import InvalidArgument
+from privyseald.model.fields import MAX_ARCHIVE, MAX_BUNDLE, app_id, key_id
 from privyseald.model.schemes import (
     ALGORITHMS,
     ARCHIVE_SCHEMES,
@@ -95,7 +96,7 @@ class Worker:
         return pb.Response(id=request.id, failure=failure)
 
     def _generate(self, request: pb.Request) -> pb.Response:
-        identity = wire.identity_from_wire(request.generate_key.identity)
+        identity = _named(request.generate_key.identity)
         if identity.algorithm not in ALGORITHMS[identity.scheme]:
             raise RefusedError("scheme cannot use this algorithm")
         call = request.generate_key
@@ -114,7 +115,7 @@ class Worker:
 
     def _import(self, request: pb.Request) -> pb.Response:
         call = request.import_key
-        identity = wire.identity_from_wire(call.identity)
+        identity = _named(call.identity)
         if identity.algorithm not in ALGORITHMS[identity.scheme] or identity.app == LOG_APP:
             raise RefusedError("scheme cannot use this algorithm")
         if call.certificate.HasField("issuer"):
@@ -304,9 +305,28 @@ def _content(message: pb.ReleaseContent) -> Statement:
         for sha256 in (update.launch_sha256, *(a.sha256 for a in update.assets))
     ):
         raise RefusedError("an Expo asset's digest is not 32 bytes")
+    if statement.app == LOG_APP:
+        raise RefusedError("the log releases nothing")
     if not 1 <= statement.bundle_length <= MAX_BUNDLE or statement.counter < 1:
         raise RefusedError("bundle length or counter is out of bounds")
     return statement
+
+
+def _named(message: pb.KeyIdentity) -> KeyIdentity:
+    """Return what a new key will be. Raises RefusedError for names that no key can have.
+
+    Labels of keys in a token are made of them.
+    """
+    identity = wire.identity_from_wire(message)
+    try:
+        if identity.app != LOG_APP:
+            app_id(identity.app)
+        key_id(identity.key)
+    except InvalidArgument:
+        raise RefusedError("a key's name is malformed") from None
+    if identity.version < 1:
+        raise RefusedError("a key's name is malformed")
+    return identity
 
 
 def _another(key: WrappedKey, than: WrappedKey) -> bool:

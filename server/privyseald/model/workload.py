@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, NoReturn
 
 from privyseald.model.errors import TokenRefused
+from privyseald.model.fields import shown_text
 
 ATTRIBUTES = (
     "issuer",
@@ -116,7 +117,8 @@ class Workload:
 
 def refuse(reason: str, message: str, detail: str = "") -> NoReturn:
     """Refuse a token: a reason for programs, a short one for the caller, detail for the log."""
-    raise TokenRefused(message, reason=reason, detail=detail[:300])
+    # Of strangers' making: what no text of the log can hold would keep the refusal out of it.
+    raise TokenRefused(message, reason=reason, detail=shown_text(detail, 300))
 
 
 def strict_object(text: bytes, what: str) -> dict[str, Any]:
