@@ -23,6 +23,11 @@ _OPTIONS = {
     "artifact_url": "--artifact-url",
     "artifact_type": "--artifact-type",
     "channel_id": "--name",
+    "display_name": "--name",
+    "resource": "--app-id",
+    "compromise_time": "--since",
+    "conditions": "--condition",
+    "ttl_seconds": "--hours or --minutes",
 }
 """How the fields that errors name are called on the command line."""
 
@@ -38,10 +43,11 @@ def explained(error: grpc.RpcError, profile: Profile) -> ClientError:
         return ClientError("the request is larger than the 1 MiB that the server takes")
     if reason_of(error) == "NO_CREDENTIAL" and profile.certificate is not None:
         return ClientError(f"{profile.server} takes tokens; client certificates have another port")
+    reason = reason_of(error)
     for field, option in _OPTIONS.items():
         if details.startswith(f"{field}: "):
-            return ClientError(option + details.removeprefix(field))
-    return ClientError(details or code.name.lower().replace("_", " "))
+            return ClientError(option + details.removeprefix(field), reason=reason)
+    return ClientError(details or code.name.lower().replace("_", " "), reason=reason)
 
 
 def _unreachable(details: str, profile: Profile) -> str:

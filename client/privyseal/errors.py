@@ -12,12 +12,14 @@ class ClientError(Exception):
     Args:
         message: The line.
         exit_code: Another than the class has.
+        reason: The daemon's word for it (google.rpc.ErrorInfo.reason), if it refused.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, exit_code: int = 0) -> None:
+    def __init__(self, message: str, exit_code: int = 0, *, reason: str = "") -> None:
         super().__init__(message)
+        self.reason = reason
         if exit_code:
             self.exit_code = exit_code
 

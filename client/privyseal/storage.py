@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -15,7 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 from privyseal.errors import ClientError, UnreachableError
 
 _RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
-
+_NO_RETRY: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
+_PUBLIC = re.compile(r"(https?|file)://[^\s/][^\s]*")
 
 _SCHEMES = {"file", "s3", "gs", "az", "http", "https"}
 
@@ -25,13 +27,19 @@ def _join(base: str, key: str) -> str:
 
 
 def problem(storage: str) -> str:
-    """Return what is wrong with a storage, as far as can be told without writing to it."""
+    """Return what is wrong with a storage, as far as can be told without asking it."""
     scheme = urlsplit(storage).scheme if "://" in storage else "file"
     if scheme not in _SCHEMES:
         return (
             f"{scheme}:// is no storage; it is one of {', '.join(sorted(_SCHEMES))}, or a directory"
         )
     if scheme != "file":
+        from obstore.exceptions import BaseError
+
+        try:
+            _store(storage)
+        except (BaseError, ValueError) as error:
+            return _told(error)
         return ""
     path = Path(unquote(urlsplit(storage).path)) if "://" in storage else Path(storage)
     folder = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
@@ -46,12 +54,39 @@ def check(storage: str, public_url: str) -> None:
     """
     if trouble := problem(storage):
         raise ClientError(f"storage {storage}: {trouble}")
+    if public_url and not _PUBLIC.fullmatch(public_url):
+        raise ClientError(f"--public-url must be an https, http or file URL, got {public_url}")
     scheme = urlsplit(storage).scheme if "://" in storage else "file"
     if scheme not in {"file", "http", "https"} and not public_url:
         raise ClientError(
             f"devices cannot fetch {scheme}:// addresses; give --public-url, the HTTPS address "
             "under which the storage is published"
         )
+
+
+def look(storage: str) -> str:
+    """Return what is wrong with a storage, as far as can be told without writing to it.
+
+    An answer that nothing may be read there is none: writing can be allowed all the same.
+    """
+    if trouble := problem(storage):
+        return trouble
+    if "://" not in storage or storage.startswith("file:"):
+        return ""
+    from obstore.exceptions import BaseError, PermissionDeniedError
+
+    try:
+        _there(_store(storage, _NO_RETRY), "privyseal-doctor")
+    except PermissionDeniedError:
+        return ""
+    except (BaseError, OSError) as error:
+        return f"cannot be used: {_told(error)}"
+    return ""
+
+
+def _told(error: Exception) -> str:
+    """Return what the storage's library says, without its debugging."""
+    return str(error).splitlines()[0][:200]
 
 
 def _interruptible(call: Callable[[], object]) -> None:
@@ -129,13 +164,15 @@ def upload_all(storage: str, objects: Iterable[tuple[str, Path]]) -> None:
             raise
 
 
-def _store(storage: str) -> Any:
+def _store(storage: str, retry: Any = _RETRY) -> Any:
     from obstore.store import LocalStore, from_url
 
     parts = urlsplit(object_url(storage, ""))
     if parts.scheme == "file":
         return LocalStore(Path(unquote(parts.path)), mkdir=True)
-    return from_url(storage, retry_config=_RETRY)
+    # Who names an http:// address has chosen it; the library refuses it unless told.
+    options: Any = {"allow_http": True} if parts.scheme == "http" else None
+    return from_url(storage, client_options=options, retry_config=retry)
 
 
 def _there(store: Any, key: str) -> bool:
@@ -157,7 +194,7 @@ def _errors(storage: str) -> Iterator[None]:
     try:
         yield
     except BaseError as error:
-        first = str(error).splitlines()[0][:200]
+        first = _told(error)
         remote = "://" in storage and not storage.startswith("file:")
         kind = UnreachableError if remote else ClientError
         raise kind(f"cannot upload to {storage}: {first}") from None

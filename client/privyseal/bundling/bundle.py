@@ -249,6 +249,7 @@ def write_bundle(
     target: Path,
     *,
     source_maps: bool = False,
+    private: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Bundle:
     """Bundle a build directory.
@@ -257,17 +258,20 @@ def write_bundle(
         root: The build directory.
         target: Where the zip goes; written beside it first, then moved there whole.
         source_maps: Whether *.js.map and *.css.map are put in.
+        private: Whether what looks private is put in, rather than refused.
         progress: Called with bytes done and bytes in all.
 
     Raises:
         BuildError: If the directory cannot be bundled or the zip cannot be written.
     """
+    if target.is_dir():
+        raise BuildError(f"{target} is a directory; name a file with --output-path")
     if target.resolve().is_relative_to(root.resolve()):
         raise BuildError(
             f"{target} is in the build directory, and the next bundle would hold this one; "
             "name another place with --output-path"
         )
-    tree = scan(root, source_maps=source_maps)
+    tree = scan(root, source_maps=source_maps, private=private)
     scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

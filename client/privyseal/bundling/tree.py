@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ MANIFEST = "pro-manifest.json"
 MAX_FILES = 65_000
 MAX_TOTAL = 4_000_000_000
 _LEFT_OUT = {".DS_Store", "Thumbs.db"}
+_PRIVATE_FOLDERS = {".git", ".hg", ".svn", ".ssh", ".aws", ".gnupg"}
+_PRIVATE_FILES = {".npmrc", ".yarnrc", ".netrc", ".pypirc", ".htpasswd", ".git-credentials"}
+_PRIVATE_ENDS = (".key", ".p12", ".pfx", ".jks", ".keystore", ".mobileprovision", ".pem")
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----")
 _MAPS = (".js.map", ".css.map", ".hbc.map", ".bundle.map", ".jsbundle.map")
 _DOM = "www.bundle/"
 """Where Expo's exports have DOM components; their maps have no other sign."""
@@ -41,15 +46,20 @@ class Tree:
     left_out: int
 
 
-def scan(root: Path, *, source_maps: bool = False) -> Tree:
+def scan(root: Path, *, source_maps: bool = False, private: bool = False) -> Tree:
     """Find the files of a build.
 
     Left out: source maps unless asked for, .DS_Store, Thumbs.db and an old manifest.
 
+    Args:
+        root: The build.
+        source_maps: Put source maps in.
+        private: Put in what looks like it is for nobody else: every device would get it.
+
     Raises:
         BuildError: If the directory is missing, empty or without index.html (or, for
             React Native, a *.bundle, *.jsbundle or *.hbc), a link leaves
-            it, a name cannot be in a zip, or it is too large.
+            it, a name cannot be in a zip, something in it is private, or it is too large.
     """
     if not root.is_dir():
         raise BuildError(f"build directory {root} does not exist or is not a directory")
@@ -57,15 +67,12 @@ def scan(root: Path, *, source_maps: bool = False) -> Tree:
     found: list[SourceFile] = []
     left_out = 0
     for folder, folders, names in os.walk(top, onerror=_unreadable):
-        for name in (*folders, *names):
-            path = Path(folder, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(top):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            _refuse_leaving(path, top)
+            if not private and _is_private(path):
                 raise BuildError(
-                    f"symbolic link {_shown(path, top)} leaves the build directory; copy the file"
-                )
-            if path.is_symlink() and path.is_dir():
-                raise BuildError(
-                    f"{_shown(path, top)} is a link to a directory; copy the directory instead"
+                    f"{_shown(path, top)} looks private, and every device would get it: is this "
+                    "the web build's own folder? --include-private takes it all the same"
                 )
         for name in names:
             path = Path(folder, name)
@@ -80,6 +87,36 @@ def scan(root: Path, *, source_maps: bool = False) -> Tree:
     found.sort(key=lambda file: file.name.encode())
     _check_all(root, found)
     return Tree(tuple(found), left_out)
+
+
+def _refuse_leaving(path: Path, top: Path) -> None:
+    """Raise BuildError for a link that leads out of the build, or to a directory."""
+    if path.is_symlink() and not path.resolve().is_relative_to(top):
+        raise BuildError(
+            f"symbolic link {_shown(path, top)} leaves the build directory; copy the file"
+        )
+    if path.is_symlink() and path.is_dir():
+        raise BuildError(
+            f"{_shown(path, top)} is a link to a directory; copy the directory instead"
+        )
+
+
+def _is_private(path: Path) -> bool:
+    """Say whether a file or folder looks as if it were for nobody else."""
+    name = path.name
+    if name in _PRIVATE_FOLDERS or name in _PRIVATE_FILES:
+        return True
+    if name == ".env" or name.startswith(".env."):
+        return True
+    if not name.endswith(_PRIVATE_ENDS) or path.is_dir():
+        return False
+    if not name.endswith((".key", ".pem")):
+        return True
+    try:
+        with path.open("rb") as file:
+            return _PRIVATE_KEY.search(file.read(64 * 1024)) is not None
+    except OSError:
+        return False
 
 
 def _source(path: Path, name: str) -> SourceFile:

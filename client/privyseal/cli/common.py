@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,16 +16,67 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from privyseal.errors import ClientError
 from privyseal.verify.errors import VerificationError
 
 _REDRAW = 0.2
+_PIPE_CLOSED = 128 + signal.SIGPIPE
+_MAY_BE_EMPTY = frozenset({"commit_message", "commit_ref"})
 F = TypeVar("F", bound=Callable[..., Any])
-APP = click.option("--app-id", required=True, envvar="PRIVYSEAL_APP_ID", help="The app's id.")
+
+
+class _NamedPath(click.Path):
+    """A path, which an empty text is not: it would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty; is a variable unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def refuse_empty(ctx: click.Context) -> None:
+    """Refuse options that were given an empty text: most often a variable that is not set.
+
+    Taken as absent, they would widen what they were to narrow.
+
+    Raises:
+        BadParameter: If there is one.
+    """
+    for param in ctx.command.params:
+        name = str(param.name)
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        value = ctx.params.get(name)
+        if not given or name in _MAY_BE_EMPTY:
+            continue
+        if value == "" or (isinstance(value, tuple) and "" in value):
+            raise click.BadParameter("is empty; is a variable unset?", ctx=ctx, param=param)
+
+
+class StrictCommand(click.Command):
+    """A command whose options are not empty."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and refuse what is empty."""
+        rest = super().parse_args(ctx, args)
+        refuse_empty(ctx)
+        return rest
+
+
+PATH = _NamedPath(path_type=Path)
+
+
+def _id_of(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Take an app's name, apps/042a1261, for its id."""
+    return value.removeprefix("apps/")
+
+
+APP = click.option(
+    "--app-id", required=True, envvar="PRIVYSEAL_APP_ID", callback=_id_of, help="The app's id."
+)
 KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
-ON = click.option("--app-id", default="-", help="The app; all of them if absent.")
-PATH = click.Path(path_type=Path)
+ON = click.option("--app-id", default="-", callback=_id_of, help="The app; all of them if absent.")
 ROLES = [
     *("admin", "security-officer", "signer", "releaser", "auditor", "approver", "responder"),
 ]
@@ -45,10 +97,18 @@ class Output:
 
     def done(self, values: dict[str, Any], *lines: str) -> None:
         """Print the result of a command: an object, or lines."""
-        if self.as_json:
-            click.echo(json.dumps(values))
-        for line in () if self.as_json else lines:
-            click.echo(printable(line))
+        told = [json.dumps(values)] if self.as_json else [printable(line) for line in lines]
+        try:
+            for line in told:
+                click.echo(line)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who read has enough; nobody is left to be told anything.
+            _to_nowhere()
+            sys.exit(_PIPE_CLOSED)
+        except OSError as error:
+            _to_nowhere()
+            raise ClientError(f"cannot write to standard output: {error.strerror}") from None
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -75,6 +135,13 @@ class Output:
         """Say something on the way; on standard error."""
         if not self.as_json:
             click.echo(printable(text), err=True)
+
+
+def _to_nowhere() -> None:
+    """Drop what standard output has not taken: at exit it would be tried again, with a trace."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 # Control characters but for tabs and line ends, and marks that change the direction of text.
@@ -122,7 +189,7 @@ def command(
         form = click.option(
             "--output", type=click.Choice(["text", "json"]), default="text", hidden=True
         )
-        made = group.command(name, **settings)(flag(form(run)))
+        made = group.command(name, cls=StrictCommand, **settings)(flag(form(run)))
         for alias in aliases:
             same = copy.copy(made)
             same.hidden = True
@@ -216,6 +283,8 @@ def embedded_text(scheme: str, version: Any) -> str:
 def read_text(path: Path, what: str) -> str:
     """Return the text in a file of the user's, or on standard input for `-`."""
     try:
+        if str(path) == "-" and sys.stdin is None:
+            raise ClientError(f"cannot read the {what}: standard input is closed")
         return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text in UTF-8"

@@ -27,7 +27,13 @@ _CHAIN = [
 
 
 def configuration(
-    scheme: str, app_id: str, public: str, *, file: str = "", chained: bool = False
+    scheme: str,
+    app_id: str,
+    public: str,
+    *,
+    file: str = "",
+    chained: bool = False,
+    standby: bool = False,
 ) -> list[str]:
     """Return what a native project must say, in lines.
 
@@ -37,6 +43,7 @@ def configuration(
         public: What devices embed of it, as text.
         file: Where that was written.
         chained: Its certificate hangs on another, which they embed instead.
+        standby: It does not sign yet.
     """
     if chained:
         return [
@@ -88,7 +95,9 @@ def configuration(
         return []
     return [
         "",
-        "Paste into capacitor.config.ts:",
+        "For capacitor.config.ts, of builds that ship after that:"
+        if standby
+        else "Paste into capacitor.config.ts:",
         "",
         "  plugins: {",
         f"    {plugin}: {{",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +13,24 @@ from privyseal.cli.common import Output, command, connect
 from privyseal.errors import ClientError
 
 commands = click.Group("doctor")
+_SOON = 14
+"""Days before a certificate's end from which it wants to be replaced."""
+
+
+class _Checks:
+    """What was looked at, and what came of it."""
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+
+    def add(self, name: str, text: str, *, ok: bool) -> None:
+        self.made.append({"check": name, "ok": ok, "detail": text})
+
+    @property
+    def lines(self) -> list[str]:
+        return [
+            f"{'ok  ' if c['ok'] else 'MEND'}  {c['check']:<12} {c['detail']}" for c in self.made
+        ]
 
 
 @command(commands, "doctor")
@@ -20,55 +40,97 @@ def doctor(out: Output, app_id: str) -> None:
 
     Example: privyseal doctor
     """
-    from privyseal import identity
     from privyseal.connection import load_profile
-    from privyseal.storage import problem
-    from privyseal.v1 import access_service_pb2 as pb
 
-    checks: list[dict[str, Any]] = []
-
-    def check(name: str, text: str, *, ok: bool) -> None:
-        checks.append({"check": name, "ok": ok, "detail": text})
-
+    checks = _Checks()
     options = click.get_current_context().find_root().params
     profile = load_profile(options.get("profile") or "", options.get("server") or "")
+    checks.add("server", profile.server, ok=True)
+    _credential(checks, profile)
+    _storage(checks, profile)
+    failure = _connection(checks, profile, app_id)
+    out.done({"checks": checks.made}, *checks.lines)
+    if failure is not None:
+        sys.exit(failure.exit_code)
+    if not all(c["ok"] for c in checks.made):
+        sys.exit(1)
+
+
+def _credential(checks: _Checks, profile: Any) -> None:
+    from privyseal import identity
+
     kind = "API token" if profile.token else "client certificate" if profile.certificate else ""
     if not kind:
         source = identity.find()
         kind = f"{source.name}, which vouches for this job" if source else ""
-    check("server", profile.server, ok=True)
-    check("credential", kind or identity.hint() or "none is set", ok=bool(kind))
+    checks.add("credential", kind or identity.hint() or "none is set", ok=bool(kind))
+    if profile.certificate and not profile.token:
+        text, ok = _until(profile.certificate)
+        checks.add("certificate", text, ok=ok)
+
+
+def _storage(checks: _Checks, profile: Any) -> None:
+    from privyseal.storage import check, look
+
     where = profile.storage
-    told = where or "none is set; only `publish` needs one (--storage, PRIVYSEAL_STORAGE)"
-    trouble = problem(where) if where else ""
-    check("storage", f"{told}: {trouble}" if trouble else told, ok=not trouble)
-    failure: ClientError | None = None
+    if not where:
+        text = "none is set; only `publish` needs one (--storage, PRIVYSEAL_STORAGE)"
+        checks.add("storage", text, ok=True)
+        return
+    try:
+        check(where, profile.public_url)
+    except ClientError as error:
+        checks.add("storage", str(error), ok=False)
+        return
+    trouble = look(where)
+    checks.add("storage", f"{where}: {trouble}" if trouble else where, ok=not trouble)
+
+
+def _connection(checks: _Checks, profile: Any, app_id: str) -> ClientError | None:
+    """Look at the daemon, and at what it says of who calls; return what kept it from that."""
+    from privyseal import identity
+    from privyseal.v1 import access_service_pb2 as pb
+
+    if profile.anonymous and not app_id and identity.find():
+        # Such a token counts for one app: without it, nobody is calling.
+        failure = ClientError("say for which app this job signs: --app-id")
+        checks.add("connection", str(failure), ok=False)
+        return failure
     try:
         with connect() as to:
             if profile.anonymous and app_id:
                 to.identify(f"apps/{app_id}")
             who = to.call(to.access.WhoAmI, pb.WhoAmIRequest())
             signs = to.serves()
-        check("connection", f"daemon {who.server_version}", ok=True)
-        check(
-            "signing",
-            "the daemon can sign"
-            if signs
-            else "the daemon does not sign now: its keyholders are down, or its database is an old "
-            "copy; its own log says which",
-            ok=signs,
-        )
-        check("principal", who.principal, ok=True)
-        check("grants", _grants(who.grants), ok=bool(who.grants))
     except ClientError as error:
-        failure = error
-        check("connection", str(error), ok=False)
-    lines = (f"{'ok  ' if c['ok'] else 'MEND'}  {c['check']:<12} {c['detail']}" for c in checks)
-    out.done({"checks": checks}, *lines)
-    if failure is not None:
-        sys.exit(failure.exit_code)
-    if not all(c["ok"] for c in checks):
-        sys.exit(1)
+        checks.add("connection", str(error), ok=False)
+        return error
+    checks.add("connection", f"daemon {who.server_version}", ok=True)
+    checks.add(
+        "signing",
+        "the daemon can sign"
+        if signs
+        else "the daemon does not sign now: its keyholders are down, or its database is an old "
+        "copy; its own log says which",
+        ok=signs,
+    )
+    checks.add("principal", who.principal, ok=True)
+    checks.add("grants", _grants(who.grants), ok=bool(who.grants))
+    return None
+
+
+def _until(certificate: Path) -> tuple[str, bool]:
+    """Return until when a client certificate counts, and whether that is some time yet."""
+    from cryptography import x509
+
+    try:
+        ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return f"{certificate} cannot be read", False
+    told = f"counts until {ends:%Y-%m-%d}"
+    if (ends - datetime.now(UTC)).days >= _SOON:
+        return told, True
+    return f"{told}; have another issued with `privyseald issue-certificate`", False
 
 
 def _grants(grants: Any) -> str:

@@ -94,6 +94,7 @@ def create_standby(
             text,
             file=str(public or "it"),
             chained=bool(made.certificate_anchor_sha256),
+            standby=True,
         ),
     )
 

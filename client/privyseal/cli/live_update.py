@@ -26,6 +26,9 @@ from privyseal.cli.common import (
 )
 
 BUILD = click.option("--build-dir", type=PATH, required=True, help="The web build.")
+PRIVATE = click.option(
+    "--include-private", is_flag=True, help="Bundle .env, .git, private keys and the like, too."
+)
 COMMIT = (
     click.option("--commit-sha", default="", help="The commit, 7 to 64 hexadecimal digits."),
     click.option("--commit-ref", default="", help="The branch or tag."),
@@ -145,9 +148,9 @@ def generate_signing_key(
 
 
 @command(commands, "generate-manifest")
-@BUILD
+@options(BUILD, PRIVATE)
 @KEPT("--signing-key")
-def generate_manifest(out: Output, build_dir: Path) -> None:
+def generate_manifest(out: Output, build_dir: Path, *, include_private: bool) -> None:
     """Write pro-manifest.json into a build, as the native build needs it.
 
     Example: privyseal live-update generate-manifest --build-dir www
@@ -158,7 +161,7 @@ def generate_manifest(out: Output, build_dir: Path) -> None:
     from privyseal.bundling.tree import MANIFEST
 
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = write_bundle(build_dir, Path(scratch) / "bundle.zip")
+        bundle = write_bundle(build_dir, Path(scratch) / "bundle.zip", private=include_private)
     target = build_dir / MANIFEST
     write_new(target, bundle.manifest)
     out.done(
@@ -168,7 +171,7 @@ def generate_manifest(out: Output, build_dir: Path) -> None:
 
 
 @command(commands, "bundle-artifact", aliases=("bundle",))
-@options(BUILD, VERSION, RUNTIME, COMMIT[0], *RANGES)
+@options(BUILD, PRIVATE, VERSION, RUNTIME, COMMIT[0], *RANGES)
 @KEPT("--signing-key")
 @click.option("--app-id", default="", help="Have it signed for this app.")
 @click.option("--receipt", type=PATH, default=None, help="Where to write the receipt.")
@@ -185,11 +188,13 @@ def bundle_artifact(out: Output, output_path: Path, *, source_maps: bool, **valu
     from privyseal.cli.signing import sign_bundle
 
     app, receipt = values["app_id"], values["receipt"]
-    if receipt is not None and app:
+    if not app and (receipt is not None or values["version"]):
+        raise click.UsageError(
+            "--receipt and --version are for a bundle that is signed; say for which app: --app-id"
+        )
+    if receipt is not None:
         require_writable(receipt)
-    elif receipt is not None or values["version"]:
-        raise click.UsageError("--receipt and --version are for --app-id, which has it signed")
-    bundle = make_bundle(out, values["build_dir"], output_path, source_maps=source_maps)
+    bundle = make_bundle(out, values, output_path, source_maps=source_maps)
     told = {
         "status": "ok",
         "bundlePath": str(output_path),
@@ -212,15 +217,25 @@ def bundle_artifact(out: Output, output_path: Path, *, source_maps: bool, **valu
         told["version"] = version
         verb = f"privyseal live-update register-artifact --app-id {app} --version {version}"
         lines.append(f"signed as version {version}; upload it, then: {verb} --artifact-url ...")
+    else:
+        lines.append("it is not signed: --app-id has it signed, which `register-artifact` asks for")
     out.done(told, *lines)
 
 
-def make_bundle(out: Output, build: Path, target: Path, *, source_maps: bool = False) -> Any:
-    """Write a bundle and say what was left out; progress on a terminal."""
+def make_bundle(
+    out: Output, values: dict[str, Any], target: Path, *, source_maps: bool = False
+) -> Any:
+    """Write a bundle of the build among a command's values; progress on a terminal."""
     from privyseal.bundling.bundle import write_bundle
 
     with out.progress("bundling") as progress:
-        bundle = write_bundle(build, target, source_maps=source_maps, progress=progress)
+        bundle = write_bundle(
+            values["build_dir"],
+            target,
+            source_maps=source_maps,
+            private=values["include_private"],
+            progress=progress,
+        )
     if bundle.left_out:
         out.note(f"left out {bundle.left_out:,} source maps (--source-maps puts them in)")
     return bundle
@@ -228,7 +243,7 @@ def make_bundle(out: Output, build: Path, target: Path, *, source_maps: bool = F
 
 @command(commands, "upload-artifact", aliases=("upload",))
 @KEPT("--signing-key")
-@options(APP, BUILD, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
+@options(APP, BUILD, PRIVATE, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
 @click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
 @click.option("--public-url", default="", help="What devices put before the object's key.")
 def upload_artifact(out: Output, **values: Any) -> None:

@@ -49,6 +49,14 @@ class LazyGroup(click.Group):
         found: click.Command = module.commands.commands.get(cmd_name, module.commands)
         return found
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and refuse what is empty."""
+        from privyseal.cli.common import refuse_empty
+
+        rest = super().parse_args(ctx, args)
+        refuse_empty(ctx)
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; click itself would make an Abort of Ctrl-C, and exit with 1."""
         try:

@@ -15,6 +15,7 @@ from privyseal.cli.common import APP, PATH, Output, command, connect, require_wr
 from privyseal.cli.live_update import (
     BUILD,
     COMMIT,
+    PRIVATE,
     RANGES,
     RUNTIME,
     TYPE,
@@ -30,7 +31,7 @@ commands = click.Group("publish")
 
 
 @command(commands, "publish")
-@options(APP, BUILD, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
+@options(APP, BUILD, PRIVATE, TYPE, VERSION, RUNTIME, *COMMIT, *RANGES)
 @click.option("--storage", default="", help="A directory, file, s3, gs or az URL.")
 @click.option("--public-url", default="", help="What devices put before the object's key.")
 @click.option("--channel", multiple=True, help="Deploy to this channel; repeatable.")
@@ -93,14 +94,19 @@ def publish_build(
     check(storage, public_url)
     app, version = values["app_id"], values["version"] or new_version()
     with tempfile.TemporaryDirectory(prefix="privyseal-") as scratch:
-        bundle = make_bundle(out, values["build_dir"], Path(scratch) / "bundle.zip")
+        bundle = make_bundle(out, values, Path(scratch) / "bundle.zip")
         out.note(f"bundled {bundle.files:,} files, {bundle.length:,} bytes, {bundle.sha256.hex()}")
         signed = sign_bundle(out, to, values, bundle, version=version, channels=channels)
         url = _upload(out, values, (storage, public_url), bundle)
         out.note(f"uploaded to {url}")
         if url.startswith("file:"):
             out.note("devices cannot fetch that themselves; --public-url says how they reach it")
-        release = register(to, app, version, url, values)
+        try:
+            release = register(to, app, version, url, values)
+        except ClientError as error:
+            if error.reason == "RELEASE_EXISTS":
+                out.reached = "publish under a new --version, or with the same storage and type"
+            raise
         out.reached = f"{release.name} is registered, and not deployed by this"
         return release, signed.receipt
 
