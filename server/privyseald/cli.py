@@ -6,16 +6,27 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
 
 from privyseald.config import Settings, load
 
+
+class _NamedPath(click.Path):
+    """A path, which an empty text is not: it would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty; is a variable unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _NamedPath(path_type=Path)
 DATA = click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("privyseal-data"),
     envvar="PRIVYSEALD_DATA",
     show_default=True,
@@ -52,14 +63,27 @@ def read_secret(file: Path | None, prompt: str, *, confirm: bool = False) -> str
         confirm: Ask twice, since a typo would lose what it shall open.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be read, or there is no terminal to ask on.
     """
+    if file is None and not _can_ask():
+        raise OSError(
+            f"{prompt.lower()} is asked for on a terminal, and there is none; name a file that has "
+            "it (--help says how)"
+        )
     if file is None:
         return str(click.prompt(prompt, hide_input=True, err=True, confirmation_prompt=confirm))
     try:
         return file.read_text().strip()
     except UnicodeDecodeError:
         raise OSError(f"{file} is no text") from None
+
+
+def _can_ask() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return True
 
 
 def show_now(lines: Iterable[str]) -> None:

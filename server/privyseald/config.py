@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from privyseal.verify.backup import MAX_RECIPIENTS, parse_recipient
 from privyseal.verify.errors import VerificationError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -200,6 +202,15 @@ class Settings(BaseSettings):
     metrics: str = ""
     """Where Prometheus scrapes, such as 127.0.0.1:9464; nowhere if empty."""
 
+    @field_validator("listen_tokens", "listen_certificates", "gateway", "metrics")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        right = host and port.isascii() and port.isdigit() and int(port) < 65_536
+        if value and not right:
+            raise ValueError(f"must be HOST:PORT, got {value}")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         for issuer in self.issuers:
@@ -239,6 +250,21 @@ class Settings(BaseSettings):
     def keyholder_count(self) -> int:
         """How many keyholder processes to run."""
         return self.keyholders or os.cpu_count() or 1
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return variables that are named as settings, and are none.
+
+    Kubernetes makes some of its own for a service of that name.
+    """
+    prefix = "PRIVYSEALD_"
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(prefix)
+        and name.removeprefix(prefix).split("__")[0].lower() not in Settings.model_fields
+        and not re.fullmatch(prefix + r"(SERVICE_.*|PORT(_.*)?)", name)
+    )
 
 
 def load(data: Path) -> Settings:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from privyseald import wiring
-from privyseald.cli import DATA, fail, read_secret, read_settings, show_now
+from privyseald.cli import DATA, PATH, fail, read_secret, read_settings, show_now
 from privyseald.config import Settings
 from privyseald.keyholder import kek as keks
 from privyseald.keyholder.custodian import SOCKET
@@ -63,7 +63,7 @@ def open_now(settings: Settings, token: HsmSettings | None, ask: Ask) -> bytes:
     if record.provider == "shares":
         threshold = int(record.params["threshold"])
         shares = [ask(f"Share {n} of {threshold}") for n in range(1, threshold + 1)]
-        return keks.join(record, [" ".join(share.split()) for share in shares])
+        return keks.join(record, [keks.share_words(share) for share in shares])
     if record.provider == "credential":
         return keks.open_credential(record)
     if record.provider == "aws-kms":
@@ -158,7 +158,7 @@ def _sync(folder: Path) -> None:
 
 @click.command()
 @DATA
-@click.option("--secret-file", type=click.Path(path_type=Path), help="The secret is in here.")
+@click.option("--secret-file", type=PATH, help="The secret is in here.")
 def unseal(data: Path, secret_file: Path | None) -> None:
     """Give a sealed daemon a share, a passphrase or a PIN; it is asked for and not shown.
 
@@ -218,13 +218,13 @@ def show(data: Path) -> None:
 @click.option("--aws-key-id", default="", help="Id, ARN or alias of a symmetric KMS key.")
 @click.option(
     "--secret-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="What opens it now: the passphrase, or a share each.",
 )
 @click.option(
     "--new-secret-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="What shall open it from now on: a passphrase, or a prompted PIN.",
 )
 def rewrap(  # noqa: PLR0917 - options

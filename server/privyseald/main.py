@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import resource
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -14,7 +16,9 @@ import uvloop
 from privyseal import __version__
 
 from privyseald import bootstrap, kek_cli, recovery_cli, setup, wiring
-from privyseald.cli import DATA, fail, read_secret, read_settings
+from privyseald.adapters import pki
+from privyseald.cli import DATA, PATH, fail, read_secret, read_settings
+from privyseald.config import unknown_variables
 from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
 
@@ -46,8 +50,13 @@ def main() -> None:
 @DATA
 @click.option("--host", multiple=True, help="A name or address of this server; repeatable.")
 def init(data: Path, host: tuple[str, ...]) -> None:
-    """Make a data directory: CA, certificates, keys, log, first admin."""
+    """Make a data directory: CA, certificates, keys, log, first admin.
+
+    The admin's certificate counts for 90 days, the server's for 825; `issue-certificate` and
+    `renew-server-certificate` make the next.
+    """
     settings = read_settings(data)
+    _require(pki.require_host, host)
     hosts = list(dict.fromkeys([*host, "localhost", "127.0.0.1"]))
     try:
         uvloop.run(setup.initialise(settings, hosts))
@@ -68,6 +77,8 @@ def serve(data: Path) -> None:
     settings = read_settings(data)
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
+    for name in unknown_variables(os.environ):
+        structlog.get_logger("privyseald").warning("no setting has this name", variable=name)
     sys.setswitchinterval(0.002)  # the store's thread must not hold up the loop for long
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
@@ -95,16 +106,45 @@ def token_login(data: Path) -> None:
     click.echo("the token took the PIN")
 
 
+def _require(check: Callable[[str], None], values: Iterable[str]) -> None:
+    try:
+        for value in values:
+            check(value)
+    except ValueError as error:
+        fail(str(error))
+
+
+@main.command("renew-server-certificate")
+@DATA
+@click.option("--host", multiple=True, help="A name or address of this server; repeatable.")
+def renew_server_certificate(data: Path, host: tuple[str, ...]) -> None:
+    """Issue the server's certificate anew, for 825 days; a running daemon takes it up by itself.
+
+    Its names stay as they are unless --host names others.
+
+    Example: privyseald renew-server-certificate --data ./data --host sign.example.com
+    """
+    settings = read_settings(data)
+    _require(pki.require_host, host)
+    try:
+        names = setup.renew_server(settings, list(host))
+    except (OSError, ValueError) as error:
+        fail(f"cannot renew: {error}")
+    click.echo(f"the server's certificate is for {', '.join(names)}")
+
+
 @main.command("issue-certificate")
 @DATA
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--out", type=PATH, required=True, help="A new folder.")
 def issue_certificate(data: Path, name: str, out: Path) -> None:
     """Issue a client certificate for a person or a machine, with a profile that uses it.
 
-    It can do nothing before an admin grants it a role, as `certificate:NAME`.
+    It counts for 90 days, and can do nothing before an admin grants it a role, as
+    `certificate:NAME`. Issued again under the same name, it may do the same.
     """
     settings = read_settings(data)
+    _require(pki.require_client, (name,))
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; name it with --data")
     try:

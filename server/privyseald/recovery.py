@@ -202,4 +202,5 @@ def read_verifier(data: Path, file: Path | None) -> NoteVerifier:
     try:
         return NoteVerifier.parse((file or data / "log.vkey").read_text())
     except (OSError, UnicodeDecodeError, VerificationError):
-        raise RecoveryError("the log's public key cannot be read; name it with --log-key") from None
+        where = "name it with --log-key" if file else f"is {data} a data directory? (--data)"
+        raise RecoveryError(f"the log's public key cannot be read; {where}") from None

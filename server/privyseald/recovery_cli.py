@@ -9,19 +9,19 @@ import click
 from privyseal.verify.errors import VerificationError
 
 from privyseald import recovery
-from privyseald.cli import DATA, fail, read_secret, read_settings
+from privyseald.cli import DATA, PATH, fail, read_secret, read_settings
 from privyseald.keyholder.kek import KekError
 from privyseald.recovery import RecoveryError
 
 
 @click.command()
-@click.argument("backup", type=click.Path(path_type=Path))
+@click.argument("backup", type=PATH)
 @DATA
-@click.option("--log-key", type=click.Path(path_type=Path), required=True, help="The log's vkey.")
+@click.option("--log-key", type=PATH, required=True, help="The log's vkey.")
 @click.option(
     "--share-file",
     "share_files",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     required=True,
     help="A share, as `privyseal backup open-share --out` writes it; repeatable.",

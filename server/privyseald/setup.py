@@ -105,6 +105,28 @@ def issue_client(settings: Settings, name: str, folder: Path) -> None:
     )
 
 
+def renew_server(settings: Settings, hosts: list[str]) -> list[str]:
+    """Replace the server's certificate; a running daemon takes it up by itself.
+
+    Args:
+        settings: Where it is.
+        hosts: Its names and addresses; those that it has if empty.
+
+    Returns:
+        Its names and addresses.
+    """
+    tls = settings.data / "tls"
+    names = hosts or pki.hosts_of((tls / "server.pem").read_bytes())
+    certificate, key = pki.issue(tls, common_name="privyseald", hosts=names, days=pki.SERVER_DAYS)
+    for name, content in (("server.key", key), ("server.pem", certificate)):
+        scratch = tls / f"{name}.new"
+        scratch.unlink(missing_ok=True)
+        pki.write_private(scratch, content)
+    for name in ("server.key", "server.pem"):
+        (tls / f"{name}.new").replace(tls / name)
+    return names
+
+
 def _first_admin(settings: Settings) -> None:
     engine = make_engine(settings.database_url)
     with engine.begin() as connection:

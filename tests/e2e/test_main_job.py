@@ -107,7 +107,7 @@ def test_signed_here_and_uploaded_elsewhere(daemon, app, www, tmp_path):
     unsigned = daemon.run(
         "live-update", "bundle-artifact", "--build-dir", www, "--receipt", receipt
     )
-    assert (unsigned.code, "are for --app-id" in unsigned.err) == (2, True)
+    assert (unsigned.code, "--app-id" in unsigned.err) == (2, True)
 
 
 def test_the_manifest_of_a_native_build_is_that_of_its_bundle(daemon, www, tmp_path):

@@ -29,6 +29,8 @@ def create_token(out: Output, app_id: str, name: str, role: tuple[str, ...], day
             resource=f"apps/{app_id}",
         )
         made = to.call(to.access.CreateToken, request)
+    name = made.token.name
+    out.reached = f"nobody has the secret: revoke it with `privyseal access revoke-token {name}`"
     out.note(f"created {made.token.name}, until {time_text(made.token.expire_time)}; shown once:")
     out.done({"token": made.token.name, "secret": made.secret}, made.secret)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,43 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 CA_YEARS = 10
 SERVER_DAYS = 825
 CLIENT_DAYS = 90
+
+
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{1,63})*\.?")
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def require_host(host: str) -> None:
+    """Raise ValueError for what is no DNS name or IP address of a server."""
+    if len(host) > 253 or not (_is_address(host) or _HOST.fullmatch(host)):
+        raise ValueError(
+            f"{host[:80]!r} is no DNS name or IP address; give it without a scheme or port, and "
+            "names of other scripts in their xn-- form"
+        )
+
+
+def require_client(name: str) -> None:
+    """Raise ValueError for what cannot be the name of a person or machine."""
+    if not _CLIENT.fullmatch(name):
+        raise ValueError(
+            f"{name[:80]!r} is no name for a certificate: 1 to 64 letters, digits or . _ @ -, "
+            "beginning with a letter or digit"
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def hosts_of(certificate: bytes) -> list[str]:
+    """Return the names and addresses in a server's certificate, PEM. Raises ValueError."""
+    parsed = x509.load_pem_x509_certificate(certificate)
+    names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -113,7 +151,4 @@ def issue(
 
 
 def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    return x509.IPAddress(ipaddress.ip_address(host)) if _is_address(host) else x509.DNSName(host)

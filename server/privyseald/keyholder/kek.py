@@ -15,6 +15,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from privyseald.keyholder.keystore import KEK_SIZE
 
 RAW, RECORD = "kek", "kek.json"
 MAX_RECORD = 16_384
+_NUMBER = re.compile(r"^\s*share [0-9]+ of [0-9]+:", re.IGNORECASE)
 MIN_PASSPHRASE = 12
 _NONCE = 12
 # RFC 9106 section 4, the second recommended option: 64 MiB, three passes, four lanes.
@@ -168,6 +170,11 @@ def split(kek: bytes, threshold: int, shares: int) -> tuple[KekRecord, list[str]
     words = generate_mnemonics(1, [(threshold, shares)], wrapping)[0]
     params = {"threshold": threshold, "shares": shares, "id": share_id(words[0])}
     return seal_with("shares", params, wrapping, kek), words
+
+
+def share_words(text: str) -> str:
+    """Return the words of a share, also of one as it was printed, with its number before it."""
+    return " ".join(_NUMBER.sub("", text).lower().split())
 
 
 def share_id(words: str) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from privyseald.model.errors import TokenRefused
+from privyseald.model.errors import InvalidArgument, TokenRefused
 from privyseald.model.fields import shown_text
 
 ATTRIBUTES = (
@@ -113,6 +113,32 @@ class Workload:
     attributes: Mapping[str, str]
     token_id: str
     expires_at: int
+
+
+_NUMBERED = {Provider.GITHUB, Provider.GITLAB}
+_FULL_REFS = {Provider.GITHUB, Provider.BUILDKITE, Provider.BITBUCKET}
+
+
+def check_granted(issuer: Issuer, ident: str, conditions: Mapping[str, str]) -> None:
+    """Refuse a grant that no token of an issuer's could ever meet.
+
+    Args:
+        issuer: Whose workload it is.
+        ident: The workload's immutable id.
+        conditions: What its attributes must be.
+
+    Raises:
+        InvalidArgument: With what it must be.
+    """
+    if issuer.provider in _NUMBERED and not (ident.isascii() and ident.isdigit()):
+        raise InvalidArgument(
+            "principal",
+            f"names a workload of {issuer.name} by its number, which never changes, not by its "
+            "name; --from-token looks it up",
+        )
+    ref = conditions.get("ref", "refs/")
+    if issuer.provider in _FULL_REFS and not ref.startswith("refs/"):
+        raise InvalidArgument("conditions", f"say ref=refs/heads/{ref} or refs/tags/{ref}")
 
 
 def refuse(reason: str, message: str, detail: str = "") -> NoReturn:

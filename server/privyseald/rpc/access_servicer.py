@@ -10,6 +10,7 @@ from privyseald.model import fields
 from privyseald.model.errors import AlreadyExists
 from privyseald.model.policy import Caller, Grant
 from privyseald.model.records import TokenRecord
+from privyseald.model.workload import check_granted
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent, open_call
 from privyseald.services.credentials import Credentials
@@ -128,7 +129,8 @@ class AccessServicer(access_grpc.AccessServiceServicer):
         app = fields.resource(request.resource, "resource")
         principal = fields.principal(request.principal)
         if principal.startswith("workload:"):
-            self._workloads.issuer(principal.split(":")[1])
+            _, issuer, ident = principal.split(":", 2)
+            check_granted(self._workloads.issuer(issuer), ident, request.conditions)
         wanted = Grant(
             "",
             principal,

@@ -9,7 +9,12 @@ from dataclasses import replace
 from privyseal.verify.canonical import Json
 
 from privyseald.model import fields
-from privyseald.model.errors import FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
 from privyseald.model.policy import PEOPLE, Action, Caller, Grant, Role
 from privyseald.model.workload import ATTRIBUTES
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
@@ -38,6 +43,7 @@ class Grants:
             permit.confirm(tx)
             ends = permit.holder(tx).right_ends(Action.ACCESS_MANAGE, grant.app)
             made = replace(new, expires_at=ends)
+            _require_new(tx, made)
             add_grant(tx, caller.principal, made)
             return lambda _: made
 
@@ -81,6 +87,17 @@ class Grants:
         answer = await self._store.commit(act, request)
         self._access.forget()
         return answer
+
+
+def _require_new(tx: Transaction, made: Grant) -> None:
+    """Refuse a grant to a token that is not there, or one that there is already."""
+    kind, _, ident = made.principal.partition(":")
+    if kind == "token" and tx.tokens.get(ident) is None:
+        raise NotFound(f"there is no token tokens/{ident}", reason="TOKEN_NOT_FOUND")
+    for known in tx.grants.list(principal=made.principal):
+        same = (known.role, known.app, known.conditions) == (made.role, made.app, made.conditions)
+        if same and not known.break_glass and known.expires_at == made.expires_at:
+            raise AlreadyExists(f"grants/{known.id} gives that already", reason="GRANT_EXISTS")
 
 
 def add_grant(tx: Transaction, by: str, grant: Grant) -> None:

@@ -25,6 +25,8 @@ from privyseald.services.access import Access
 from privyseald.services.keys import require_app
 from privyseald.services.replay import replayed
 
+_TAKE_MANIFESTS = {"ionic"}
+"""The plugins whose devices fetch single files by a manifest."""
 ARTIFACT_TYPES = ("zip", "manifest")
 
 
@@ -90,6 +92,7 @@ class Releases:
                     reason="NOT_SIGNED",
                 )
             _require_sound(tx, signed)
+            _require_taken(tx, app, artifact.type)
             statement = verify_receipt(signed.receipt, log=self._verifier).statement
             payload = receipt_parts(signed.receipt)[0]
             record = ReleaseRecord(
@@ -364,6 +367,17 @@ def _require_channel(view: View, app: str, channel: str) -> ChannelRecord:
             reason="CHANNEL_NOT_FOUND",
         )
     return found[0]
+
+
+def _require_taken(view: View, app: str, artifact_type: str) -> None:
+    """Refuse a kind of artifact that no device would ever be given."""
+    plugins = {build.plugin for build in view.builds.list(app) if build.live}
+    if artifact_type == "manifest" and plugins and not plugins & _TAKE_MANIFESTS:
+        raise FailedPrecondition(
+            f"the native builds of apps/{app} ({', '.join(sorted(plugins))}) take no manifest: "
+            "publish it as a zip, or register the build that does (`privyseal native register`)",
+            reason="ARTIFACT_TYPE_UNUSED",
+        )
 
 
 def _require_sound(view: View, signed: SignedRecord) -> None:
