@@ -134,7 +134,9 @@ def resume(out: Output, name: str, reason: str) -> None:
 @REASON
 @FORCE
 def deactivate(out: Output, name: str, reason: str, *, force: bool) -> None:
-    """Stop a key version from signing for good; not the primary, see `privyseal rotation`.
+    """Stop a key version from signing for good; of a primary, see `privyseal rotation`.
+
+    The last version of a key can be given up: releases are signed for its scheme no more.
 
     Example: privyseal key deactivate apps/042a1261/keys/capawesome-v1/versions/1 --reason old
     """
@@ -142,7 +144,11 @@ def deactivate(out: Output, name: str, reason: str, *, force: bool) -> None:
 
     with connect() as to:
         request = pb.DeactivateKeyVersionRequest(name=name, reason=reason, force=force)
-        _done(out, to.call(to.keys.DeactivateKeyVersion, request).key_version)
+        version = to.call(to.keys.DeactivateKeyVersion, request).key_version
+        key = name.rpartition("/versions/")[0]
+        if to.call(to.keys.GetKey, pb.GetKeyRequest(name=key)).key.primary == name:
+            out.note(f"{key} is given up: from now on no release is signed with it")
+        _done(out, version)
 
 
 @command(commands, "compromise")

@@ -137,6 +137,8 @@ def generate_signing_key(
     out.reached = f"{first.name} is made; `privyseal key show {first.name} --public` writes its key"
     text = embedded_text(scheme, first)
     write_new(public, text.encode())
+    if scheme == "expo-v1":
+        out.note("from now on only Expo exports can be published for this app")
     out.done(
         {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
         f"created {key.primary}; the private key stays in the daemon",

@@ -191,10 +191,11 @@ class KeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeactivateKeyVersion(self, request, context):
-        """Stops a version from signing for good.
-        Returns FAILED_PRECONDITION if it is the primary, or live native builds depend
-        on it, whom the message lists; force goes on all the same, with the consent of
-        others.
+        """Stops a version from signing for good. The last version of a key can be given
+        up, but for the statement's key and roots: releases are signed without it.
+        Returns FAILED_PRECONDITION if it is a primary that another could follow, or
+        live native builds depend on it, whom the message lists; force goes on all the
+        same, with the consent of others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

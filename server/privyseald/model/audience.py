@@ -15,6 +15,8 @@ from privyseald.model.schemes import APART, KeyVersionState, Scheme
 
 _ROTATE = "rotate away from it (`privyseal rotation start --emergency --old`)"
 _REMEDIES = {
+    KeyVersionState.DESTROYED: "rotate to another version (`privyseal rotation start`)",
+    KeyVersionState.DEACTIVATED: "rotate to another version (`privyseal rotation start`)",
     KeyVersionState.SUSPENDED: "resume it (`privyseal key resume`), or rotate away from it",
     KeyVersionState.DESTROY_SCHEDULED: (
         "restore it (`privyseal key restore`), or rotate away from it"

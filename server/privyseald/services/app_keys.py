@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model.audience import Signer, signers
-from privyseald.model.field import NativeBuild
+from privyseald.model.field import NativeBuild, retired
 from privyseald.model.records import KeyRecord
 from privyseald.model.schemes import ARCHIVE_SCHEMES
 from privyseald.ports import Store, View
@@ -29,7 +29,11 @@ class AppKeys:
     @property
     def archive_schemes(self) -> set[str]:
         """The schemes of keys that sign the archive itself."""
-        return {key.scheme for key in self.keys if key.scheme in ARCHIVE_SCHEMES}
+        return {
+            key.scheme
+            for key in self.keys
+            if key.scheme in ARCHIVE_SCHEMES and not retired(key, self.builds)
+        }
 
     def signers(self, app: str, ranges: tuple[NativeRange, ...]) -> tuple[Signer, ...]:
         """Return who signs for an audience. Raises DomainError if somebody is missing."""

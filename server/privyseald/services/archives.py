@@ -18,7 +18,7 @@ from privyseald.model.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from privyseald.model.field import needed_versions
+from privyseald.model.field import needed_versions, retired
 from privyseald.model.fields import MAX_ARCHIVE
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyVersionRecord, SignedRecord
@@ -148,10 +148,14 @@ def _asked_for(view: View, wanted: Statement) -> tuple[SignedRecord, tuple[KeyVe
     release = view.releases.get(wanted.app, record.counter)
     if release is not None and release.withdrawn_at:
         raise FailedPrecondition(f"{release.name} was withdrawn", reason="RELEASE_WITHDRAWN")
-    keys = [key for key in view.keys.list(wanted.app) if key.scheme in ARCHIVE_SCHEMES]
+    builds = view.builds.list(wanted.app)
+    keys = [
+        key
+        for key in view.keys.list(wanted.app)
+        if key.scheme in ARCHIVE_SCHEMES and not retired(key, builds)
+    ]
     if not keys:
         raise _no_key(wanted.app)
-    builds = view.builds.list(wanted.app)
     have = {s.key_version for s in receipt_parts(record.receipt)[1]}
     missing = []
     for key in keys:

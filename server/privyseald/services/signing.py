@@ -14,7 +14,7 @@ from privyseal.verify.statement import NativeRange, Statement, content_sha256
 
 from privyseald import ports
 from privyseald.model import expo_content, fields
-from privyseald.model.audience import signers
+from privyseald.model.audience import Signer, signers
 from privyseald.model.errors import (
     AlreadyExists,
     CounterTakenError,
@@ -27,9 +27,10 @@ from privyseald.model.records import KeyVersionRecord, SignedRecord, signers_tex
 from privyseald.model.schemes import Scheme
 from privyseald.ports import Clock, Keyholder, Request, Sealed, Store, Transaction
 from privyseald.services.access import Access, Permit
-from privyseald.services.app_keys import RememberedKeys
+from privyseald.services.app_keys import AppKeys, RememberedKeys
 
 _TRIES = 3
+_Chosen = tuple[tuple[Signer, ...], tuple[KeyVersionRecord, ...], dict[str, Any]]
 
 
 class _KeysChangedError(DomainError):
@@ -96,19 +97,25 @@ class Signing:
                 self._keys.forget(app)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
+    def _choose(self, known: AppKeys, wanted: Statement) -> _Chosen:
+        """Return who signs, and what only some of them sign. Raises DomainError."""
+        chosen = known.signers(wanted.app, wanted.native_ranges)
+        keys = tuple(signer.version for signer in chosen)
+        return chosen, keys, _needed(wanted, keys, self._gateway)
+
     async def _sign_once(
         self, permit: Permit, request: Request, wanted: Statement, content: bytes
     ) -> bytes:
         app, caller = wanted.app, permit.caller
         known = await self._keys.of(app, caller.revision)
         try:
-            chosen = known.signers(app, wanted.native_ranges)
+            chosen, keys, content_of_some = self._choose(known, wanted)
         except DomainError:
-            # What is remembered can be older than the key that was resumed or promoted since.
+            # What is remembered can be older than the key that was resumed, promoted or given up
+            # since.
             self._keys.forget(app)
             known = await self._keys.of(app, caller.revision)
-            chosen = known.signers(app, wanted.native_ranges)
-        keys = tuple(signer.version for signer in chosen)
+            chosen, keys, content_of_some = self._choose(known, wanted)
         now = self._clock()
         counter = self._keys.next_counter(app)
         if wanted.expo is not None:
@@ -118,7 +125,7 @@ class Signing:
             counter=counter,
             signed_at=now,
             log_origin=self._origin,
-            **_needed(wanted, keys, self._gateway),
+            **content_of_some,
         )
         payload, raw = await self._keyholder.sign_release(
             statement, keys[0].wrapped, [key.wrapped for key in keys[1:]]
@@ -255,13 +262,18 @@ def checked(wanted: Statement) -> Statement:
 def _needed(wanted: Statement, keys: tuple[KeyVersionRecord, ...], gateway: str) -> dict[str, Any]:
     """Return what the app's schemes sign of the content that only some do, and no more."""
     schemes = {key.scheme for key in keys}
-    for scheme, name, value in (
-        (Scheme.MINISIGN, "bundle_blake2b", wanted.bundle_blake2b),
-        (Scheme.CODEPUSH_V1, "codepush_sha256", wanted.codepush_sha256),
-        (Scheme.EXPO_V1, "expo", wanted.expo),
+    for scheme, name, value, what in (
+        (Scheme.MINISIGN, "bundle_blake2b", wanted.bundle_blake2b, "send it"),
+        (Scheme.CODEPUSH_V1, "codepush_sha256", wanted.codepush_sha256, "send it"),
+        (Scheme.EXPO_V1, "expo", wanted.expo, "publish what `npx expo export` wrote"),
     ):
         if scheme in schemes and not value:
-            raise InvalidArgument(name, f"is needed, since the app has a key for {scheme}")
+            version = next(key.name for key in keys if key.scheme is scheme)
+            raise InvalidArgument(
+                name,
+                f"is needed, since the app has a key for {scheme}: {what}, or give the key up "
+                f"(`privyseal key deactivate {version}`)",
+            )
     expo = wanted.expo if Scheme.EXPO_V1 in schemes else None
     return {
         "bundle_blake2b": wanted.bundle_blake2b if Scheme.MINISIGN in schemes else b"",

@@ -20,6 +20,7 @@ from privyseald.model.schemes import (
     KeyIdentity,
     KeyPlace,
     KeyVersionState,
+    Scheme,
     choose_algorithm,
 )
 from privyseald.ports import Act, Clock, KeyMaker, Request, Sealed, Store, Transaction, View
@@ -40,6 +41,8 @@ from privyseald.services.replay import replayed
 MAX_VERSIONS = 1000
 VersionName = tuple[str, str, int]
 """App, key and number."""
+_NOT_GIVEN_UP = frozenset({Scheme.STATEMENT_V1, Scheme.EXPO_ROOT_V1})
+"""Keys that every release, or every leaf, hangs on."""
 _GUARDED = frozenset(
     {KeyVersionState.SUSPENDED, KeyVersionState.PRE_ACTIVATION, KeyVersionState.DEACTIVATED}
 )
@@ -336,15 +339,24 @@ class Versions:
         return permits
 
     def _retirable(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
-        """Return what deactivating is against. Raises FailedPrecondition for the primary."""
+        """Return what deactivating is against.
+
+        The last version of a key can be given up, and the scheme with it.
+
+        Raises:
+            FailedPrecondition: If it is a primary that others could follow, or that statements or
+                certificates hang on.
+        """
         app, key_id, number = name
         key = require_key(view, app, key_id)
         if number == key.primary:
-            raise FailedPrecondition(
-                f"{key.name}/versions/{number} is the primary; rotate to another version first "
-                "(`privyseal rotation start`)",
-                reason="KEY_VERSION_PRIMARY",
-            )
+            others = [v for v in key.versions if v.version != number and v.state in HOPES]
+            if others or key.scheme in _NOT_GIVEN_UP:
+                raise FailedPrecondition(
+                    f"{key.name}/versions/{number} is the primary; rotate to another version first "
+                    "(`privyseal rotation start`)",
+                    reason="KEY_VERSION_PRIMARY",
+                )
         return before_retiring(number, situation(view, self._clock(), app, key_id))
 
     def _destructible(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
