@@ -214,7 +214,7 @@ def test_an_emergency_on_the_command_line(team, app, www, tmp_path):
     assert "repaired by a store release alone: android-1.0.0-10, ios-1.0.0-10" in done.out
     show = team.ok("key", "show", f"apps/{app}/keys/capawesome-v1/versions/1")
     assert show["state"] == "COMPROMISED"
-    assert show["compromise_time"] == "2026-01-01T00:00:00Z"
+    assert show["compromiseTime"] == "2026-01-01T00:00:00Z"
     redeploy = ("deploy", "web", "--app-id", app, "--build-id", "1", "--destination", "production")
     told = team.run(*redeploy)
     assert "was withdrawn" in told.err

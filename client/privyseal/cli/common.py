@@ -97,6 +97,8 @@ class Output:
 
     def done(self, values: dict[str, Any], *lines: str) -> None:
         """Print the result of a command: an object, or lines."""
+        # Also where Appflow's commands have no word of it, so that one rule reads them all.
+        values = {"status": "ok", **values}
         told = [json.dumps(values)] if self.as_json else [printable(line) for line in lines]
         try:
             for line in told:

@@ -49,10 +49,11 @@ def doctor(out: Output, app_id: str) -> None:
     _credential(checks, profile)
     _storage(checks, profile)
     failure = _connection(checks, profile, app_id)
-    out.done({"checks": checks.made}, *checks.lines)
+    status = "ok" if all(c["ok"] for c in checks.made) else "error"
+    out.done({"status": status, "checks": checks.made}, *checks.lines)
     if failure is not None:
         sys.exit(failure.exit_code)
-    if not all(c["ok"] for c in checks.made):
+    if status != "ok":
         sys.exit(1)
 
 

@@ -49,6 +49,13 @@ def list_keys(out: Output, app_id: str) -> None:
     out.done({"keyVersions": rows}, *lines)
 
 
+def _algorithm(version: Any) -> str:
+    from privyseal.v1 import types_pb2
+
+    name = types_pb2.Algorithm.Name(version.algorithm)
+    return str(name.removeprefix("ALGORITHM_").lower().replace("_", "-"))
+
+
 @command(commands, "show")
 @click.argument("name")
 @click.option(
@@ -86,12 +93,16 @@ def show(out: Output, name: str, public: Path | None) -> None:
         "name": found.name,
         "state": state_of(found),
         "primary": found.name == key.primary,
+        "algorithm": _algorithm(found),
         "publicKeySha256": found.public_key_sha256.hex(),
         "publicKey": found.public_key,
         "protection": protection,
         **times_of(found),
     }
-    lines = [f"{label:<18} {values[label]}" for label in ("name", "state", "publicKeySha256")]
+    lines = [
+        f"{label:<18} {values[label]}"
+        for label in ("name", "state", "algorithm", "publicKeySha256")
+    ]
     lines += [f"{label:<18} {text}" for label, text in times_of(found).items()]
     lines += [f"{label:<18} {text}" for label, text in sorted(protection.items())]
     if found.certificate:

@@ -40,15 +40,19 @@ def state_of(version: Any) -> str:
 
 
 def times_of(version: Any) -> dict[str, str]:
-    """Return the times in a version's life that are set."""
-    names = ("create_time", "activate_time", "expire_time", "destroy_time", "compromise_time")
-    return {name: time_text(getattr(version, name)) for name in names if version.HasField(name)}
+    """Return the times in a version's life that are set, as `createTime` and the like."""
+    moments = ("create", "activate", "expire", "destroy", "compromise")
+    return {
+        f"{moment}Time": time_text(getattr(version, f"{moment}_time"))
+        for moment in moments
+        if version.HasField(f"{moment}_time")
+    }
 
 
 def _done(out: Output, version: Any) -> None:
     values = {"name": version.name, "state": state_of(version), **times_of(version)}
-    times = {n: t for n, t in times_of(version).items() if n != "create_time"}
-    when = "".join(f", {n.removesuffix('_time')} {t}" for n, t in times.items())
+    times = {n: t for n, t in times_of(version).items() if n != "createTime"}
+    when = "".join(f", {n.removesuffix('Time')} {t}" for n, t in times.items())
     out.done(values, f"{version.name} is {state_of(version)}{when}")
 
 
@@ -222,7 +226,7 @@ def set_cryptoperiod(out: Output, app_id: str, key: str, days: int) -> None:
     with connect() as to:
         request = pb.SetCryptoperiodRequest(name=f"apps/{app_id}/keys/{key}", days=days)
         made = to.call(to.keys.SetCryptoperiod, request).key
-    rows = {v.name: times_of(v).get("expire_time", "") for v in made.versions}
+    rows = {v.name: times_of(v).get("expireTime", "") for v in made.versions}
     lines = (f"{name} may sign until {end or 'further notice'}" for name, end in rows.items())
     out.done({"key": made.name, "days": days, "expireTimes": rows}, *lines)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +13,26 @@ from privyseal.cli.common import (
     APP,
     PATH,
     SCHEMES,
-    F,
     Output,
     command,
     connect,
     embedded_text,
     enum_name,
     require_writable,
-    time_text,
     write_new,
 )
-
-BUILD = click.option("--build-dir", type=PATH, required=True, help="The web build.")
-PRIVATE = click.option(
-    "--include-private", is_flag=True, help="Bundle .env, .git, private keys and the like, too."
+from privyseal.cli.release_options import (
+    BUILD,
+    COMMIT,
+    KEPT,
+    PRIVATE,
+    RANGES,
+    RUNTIME,
+    TYPE,
+    VERSION,
+    options,
 )
-COMMIT = (
-    click.option("--commit-sha", default="", help="The commit, 7 to 64 hexadecimal digits."),
-    click.option("--commit-ref", default="", help="The branch or tag."),
-    click.option("--commit-message", default="", help="The commit's message."),
-)
-TYPE = click.option(
-    "--artifact-type", type=click.Choice(["zip", "manifest"]), default="zip", show_default=True
-)
-RUNTIME = click.option(
-    "--runtime-version",
-    multiple=True,
-    help="Of an Expo export, over its expoConfig.json; or android=… and ios=….",
-)
-VERSION = click.option("--version", "version", default="", help="The release's version.")
-RANGES = tuple(
-    click.option(f"--{platform}-{bound}", default="", help=f"{text} on {platform}.")
-    for platform in ("android", "ios")
-    for bound, text in (
-        ("min", "Lowest native version"),
-        ("max", "Highest native version"),
-        ("eq", "The native version left out"),
-    )
-)
-
-
-def KEPT(name: str) -> Callable[[F], F]:  # noqa: N802 - an option like the others
-    """Refuse an option of Appflow's that takes a private key, and say where that is."""
-
-    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            raise click.UsageError(
-                f"{name} has no use here: private keys stay in the daemon; `privyseal key import` "
-                "gives it one that you have"
-            )
-
-    return click.option(name, hidden=True, expose_value=False, callback=refuse)
-
-
-def options(*decorators: Any) -> Callable[[F], F]:
-    """Apply several options as one decorator."""
-
-    def apply(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
-
-
-def native_ranges(values: dict[str, str]) -> list[Any]:
-    """Return the native ranges among a command's values."""
-    from privyseal.v1 import types_pb2 as pb
-
-    found = []
-    for platform in ("android", "ios"):
-        bounds = {b: values.get(f"{platform}_{b}", "") for b in ("min", "max", "eq")}
-        if any(bounds.values()):
-            number = pb.Platform.Value(f"PLATFORM_{platform.upper()}")
-            found.append(pb.NativeRange(platform=number, **bounds))
-    return found
+from privyseal.cli.releases import release_json
 
 
 @command(commands, "generate-signing-key")
@@ -298,82 +242,6 @@ def register(to: Any, app: str, version: str, url: str, values: dict[str, Any]) 
         commit_message=values["commit_message"],
     )
     return to.call(to.releases.RegisterRelease, request).release
-
-
-def release_json(release: Any) -> dict[str, Any]:
-    """Return a release for programs; buildId as in Appflow."""
-    return {
-        "release": release.name,
-        "buildId": release.name.rsplit("/", 1)[-1],
-        "buildNumber": int(release.name.rsplit("/", 1)[-1]),
-        "version": release.version,
-        "artifactUrl": release.artifact_url,
-        "sha256": release.bundle_sha256.hex(),
-    }
-
-
-@command(commands, "set-native-versions")
-@options(APP, *RANGES)
-@click.option("--build-id", required=True, help="The release's number.")
-def set_native_versions(out: Output, app_id: str, build_id: str, **values: str) -> None:
-    """Narrow the native versions that get a release; `eq` is left out of it.
-
-    Example: privyseal live-update set-native-versions --app-id 042a1261 --build-id 7
-    --android-min 1.2.0
-    """
-    from privyseal.v1 import release_service_pb2 as pb
-
-    with connect() as to:
-        request = pb.SetNativeVersionsRequest(
-            name=f"apps/{app_id}/releases/{build_id}", native_ranges=native_ranges(values)
-        )
-        release = to.call(to.releases.SetNativeVersions, request).release
-    out.done({"status": "ok", **release_json(release)}, f"narrowed {release.name}")
-
-
-@command(commands, "list-releases")
-@APP
-@click.option("--first", default=20, show_default=True, type=click.IntRange(1, 1000))
-def list_releases(out: Output, app_id: str, first: int) -> None:
-    """List an app's releases, newest first.
-
-    Example: privyseal live-update list-releases --app-id 042a1261
-    """
-    from privyseal.v1 import release_service_pb2 as pb
-
-    with connect() as to:
-        request = pb.ListReleasesRequest(parent=f"apps/{app_id}", page_size=first)
-        found = to.call(to.releases.ListReleases, request).releases
-    rows = []
-    for release in found:
-        row = {**release_json(release), "createdAt": time_text(release.create_time)}
-        if release.HasField("withdraw_time"):
-            row["withdrawnAt"] = time_text(release.withdraw_time)
-        rows.append(row)
-    lines = (
-        f"{r['buildId']:>6}  {r['createdAt']}  {r['version']:<28} {r['sha256']}"
-        + ("  withdrawn" if "withdrawnAt" in r else "")
-        for r in rows
-    )
-    out.done({"releases": rows}, *lines)
-
-
-@command(commands, "withdraw-release")
-@APP
-@click.option("--build-id", required=True, help="The release's number.")
-@click.option("--reason", required=True)
-def withdraw_release(out: Output, app_id: str, build_id: str, reason: str) -> None:
-    """Withdraw a release for good: no device is given it any more.
-
-    Example: privyseal live-update withdraw-release --app-id 042a1261 --build-id 7 --reason broken
-    """
-    from privyseal.v1 import release_service_pb2 as pb
-
-    with connect() as to:
-        name = f"apps/{app_id}/releases/{build_id}"
-        request = pb.WithdrawReleaseRequest(name=name, reason=reason)
-        release = to.call(to.releases.WithdrawRelease, request).release
-    out.done({"status": "ok", **release_json(release)}, f"withdrew {release.name}")
 
 
 def new_version() -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from privyseal.cli.common import APP, PATH, Output, command, connect, require_writable, write_new
-from privyseal.cli.live_update import (
+from privyseal.cli.live_update import make_bundle, new_version, register
+from privyseal.cli.release_options import (
     BUILD,
     COMMIT,
     PRIVATE,
@@ -20,12 +21,9 @@ from privyseal.cli.live_update import (
     RUNTIME,
     TYPE,
     VERSION,
-    make_bundle,
-    new_version,
     options,
-    register,
-    release_json,
 )
+from privyseal.cli.releases import release_json
 
 commands = click.Group("publish")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from privyseal.cli.common import Output
-from privyseal.cli.live_update import native_ranges
+from privyseal.cli.release_options import native_ranges
 
 _PIECE = 512 * 1024
 
