@@ -41,9 +41,14 @@ format: .venv/ready
 proto: .venv/ready
 	$(BIN)/python proto/generate.py
 
+LOCK = uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+SERVER = --extra server --extra hsm --extra aws
+
+# What the client and the daemon take is a part of what was tested, in the same versions.
 lock:
-	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra server --extra hsm --extra aws --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) $(SERVER) --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) -c requirements/dev.txt pyproject.toml -o requirements/client.txt
+	$(LOCK) -c requirements/dev.txt $(SERVER) pyproject.toml -o requirements/server.txt
 
 clean:
 	rm -rf .venv build dist

@@ -9,7 +9,14 @@ import pytest
 from privyseal.ceremony import read_plan
 from privyseal.cli.main import cli
 from privyseald.adapters.policies_cedar import CedarPolicies
-from privyseald.config import Settings
+from privyseald.config import (
+    BackupSettings,
+    IssuerSettings,
+    KekSettings,
+    Settings,
+    TokenSettings,
+    TrustDomain,
+)
 from privyseald.main import main as daemon
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,3 +88,24 @@ def test_the_contract_of_what_the_daemon_takes_names_every_other_part_of_the_cli
     kept = {"v1", "verify", "__init__", "__main__", "__pycache__", "_version"}
     named = {name.removeprefix("privyseal.") for name in contract["forbidden_modules"]}
     assert named == parts - kept
+
+
+def test_every_setting_is_in_the_documents():
+    """Of the daemon, with its sections, and of the client."""
+    text = (ROOT / "docs/settings.md").read_text()
+    named = set(re.findall(r"`\[*([A-Za-z_]+)\]*`", text))
+    sections = (IssuerSettings, TrustDomain, TokenSettings, KekSettings, BackupSettings, Settings)
+    wanted = {name for section in sections for name in section.model_fields}
+    source = "".join(p.read_text() for p in (ROOT / "client/privyseal").rglob("*.py"))
+    wanted |= set(re.findall(r"\bPRIVYSEAL_[A-Z_]+[A-Z]\b", source))
+    assert wanted - named == set()
+    assert {n for n in named if n.startswith("PRIVYSEAL_")} <= wanted
+
+
+def test_what_is_installed_is_what_was_tested():
+    def pins(name):
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        return {line.split(" ")[0] for line in lines if "==" in line and line[0] != " "}
+
+    tested = pins("dev.txt")
+    assert pins("client.txt") < pins("server.txt") < tested

@@ -132,7 +132,11 @@ class Machine(RuleBasedStateMachine):
     @rule(version=versions, force=st.booleans())
     def deactivate(self, version, force):
         m = self.model
-        fit = m.state.get(version) in (WAITING, ACTIVE, SUSPENDED) and version != m.primary
+        hopes = (WAITING, ACTIVE, SUSPENDED)
+        fit = m.state.get(version) in hopes
+        if version == m.primary:
+            # It is given up, if no other could follow.
+            fit = fit and not any(s in hopes for v, s in m.state.items() if v != version)
         allowed = fit and (force or not m.lost_without(version))
 
         def act():
@@ -308,7 +312,9 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def release(self):
         m = self.model
-        if not self.attempt(m.state[m.primary] == ACTIVE, self.world.publish):
+        state = m.state[m.primary]
+        given_up = state == RETIRED or (state == GONE and not m.live())
+        if not self.attempt(state == ACTIVE or given_up, self.world.publish):
             return
         for build, trusts in m.live().items():
             served = self.world.ask(build)

@@ -251,7 +251,11 @@ ROWS = {
         {1: "suspended", OLD: True},
     ),
     "the primary is not retired but rotated away from": (
-        ["an old build", "! deactivate 1 KEY_VERSION_PRIMARY"],
+        ["an old build", "a standby", "! deactivate 1 KEY_VERSION_PRIMARY"],
+        {1: "active"},
+    ),
+    "a key is not given up while a build trusts it": (
+        ["an old build", "! deactivate 1 BUILDS_DEPEND"],
         {1: "active"},
     ),
     "a version that builds depend on is not retired outside of a rotation": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from privyseal.cli.common import APP, Output, command, connect, time_text
+from privyseal.errors import ClientError
 
 commands = click.Group("live-update", help="Bundle, upload and register live updates.")
 
@@ -50,15 +51,26 @@ def list_channels(out: Output, app_id: str) -> None:
 @command(commands, "delete-channel")
 @APP
 @click.option("--name", required=True)
-def delete_channel(out: Output, app_id: str, name: str) -> None:
-    """Delete a channel.
+@click.option("--force", is_flag=True, help="Also one that devices are served from.")
+def delete_channel(out: Output, app_id: str, name: str, *, force: bool) -> None:
+    """Delete a channel; its devices get nothing from then on.
 
-    Example: privyseal live-update delete-channel --app-id 042a1261 --name beta
+    Example: privyseal live-update delete-channel --app-id 042a1261 --name beta --force
     """
     from privyseal.v1 import release_service_pb2 as pb
 
+    full = f"apps/{app_id}/channels/{name}"
     with connect() as to:
-        request = pb.DeleteChannelRequest(name=f"apps/{app_id}/channels/{name}")
+        if not force:
+            listing = pb.ListChannelsRequest(parent=f"apps/{app_id}")
+            found = to.call(to.releases.ListChannels, listing).channels
+            served = next((c.release for c in found if c.name == full), "")
+            if served:
+                raise ClientError(
+                    f"{full} gives devices {served}, and they would get nothing any more; --force "
+                    "deletes it all the same"
+                )
+        request = pb.DeleteChannelRequest(name=full)
         to.call(to.releases.DeleteChannel, request)
     out.done({"status": "ok", "channel": name}, f"deleted channel {name}")
 

@@ -105,4 +105,5 @@ def withdraw_release(out: Output, app_id: str, build_id: str, reason: str) -> No
         name = f"apps/{app_id}/releases/{build_id}"
         request = pb.WithdrawReleaseRequest(name=name, reason=reason)
         release = to.call(to.releases.WithdrawRelease, request).release
+    out.note(f"its artifact is still at {release.artifact_url}; remove it there if it must go")
     out.done({"status": "ok", **release_json(release)}, f"withdrew {release.name}")
