@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from privyseal import identity
 from privyseal.errors import ClientError, UnreachableError
 
 if TYPE_CHECKING:
@@ -43,11 +44,19 @@ def explained(error: grpc.RpcError, profile: Profile) -> ClientError:
         return ClientError("the request is larger than the 1 MiB that the server takes")
     if reason_of(error) == "NO_CREDENTIAL" and profile.certificate is not None:
         return ClientError(f"{profile.server} takes tokens; client certificates have another port")
-    reason = reason_of(error)
+    return ClientError(_refused(error, details, profile), reason=reason_of(error))
+
+
+def _refused(error: grpc.RpcError, details: str, profile: Profile) -> str:
+    if reason_of(error) == "NO_CREDENTIAL" and profile.anonymous and identity.find():
+        return (
+            "what CI says of this job counts for one app, and this names none: add --app-id where "
+            "the command takes it, or use an API token or a client certificate"
+        )
     for field, option in _OPTIONS.items():
         if details.startswith(f"{field}: "):
-            return ClientError(option + details.removeprefix(field), reason=reason)
-    return ClientError(details or code.name.lower().replace("_", " "), reason=reason)
+            return option + details.removeprefix(field)
+    return details or error.code().name.lower().replace("_", " ")
 
 
 def _unreachable(details: str, profile: Profile) -> str:

@@ -4,11 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cryptography import x509
 from privyseal.bundling.bundle import write_bundle
+from privyseal.cli.releases import look_at
 from privyseal.errors import BuildError
 from privyseald.config import Settings, unknown_variables
 
@@ -217,6 +220,8 @@ def test_doctor_tells_a_job_what_its_token_is_for(daemon):
     assert done.code == 1
     assert "--app-id" in done.out
     assert "PRIVYSEAL_TOKEN" not in done.out
+    listed = daemon.run("app", "list", **anonymous)
+    assert (listed.code, "counts for one app" in listed.err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -315,3 +320,55 @@ def test_whoever_has_no_terminal_is_told_of_the_file(tmp_path):
 def test_an_apps_name_is_as_good_as_its_id(daemon):
     make_app(daemon, "named")
     assert daemon.ok("live-update", "list-releases", "--app-id", "apps/named")["releases"] == []
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response({"/gone.zip": 404, "/no-head.zip": 405}.get(self.path, 200))
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_what_is_registered_is_looked_at():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{server.server_port}"
+        assert look_at(f"{at}/a.zip", 7) == ""
+        assert "7 bytes and 8 were signed" in look_at(f"{at}/a.zip", 8)
+        assert look_at(f"{at}/manifest.json", 0) == ""
+        assert "answers 404" in look_at(f"{at}/gone.zip", 7)
+        assert look_at(f"{at}/no-head.zip", 7) == ""
+        server.shutdown()
+    assert "cannot be reached" in look_at(f"{at}/a.zip", 7)
+    assert look_at("file:///nowhere", 7) == ""
+
+
+def test_a_channel_that_serves_devices_is_not_deleted_by_the_way(daemon, www, tmp_path):
+    app = make_app(daemon, "channels")
+    daemon.ok("live-update", "create-channel", "--app-id", app, "--name", "beta")
+    flags = ("--app-id", app, "--build-dir", www, "--storage", tmp_path / "store")
+    daemon.ok("publish", *flags, "--channel", "beta")
+    delete = ("live-update", "delete-channel", "--app-id", app, "--name", "beta")
+    done = daemon.run(*delete)
+    assert (done.code, "--force" in done.err) == (1, True)
+    daemon.ok(*delete, "--force")
+
+
+def test_a_servers_certificate_that_ends_soon_is_told(tmp_path):
+    from privyseald.adapters import pki
+
+    daemon = Daemon(tmp_path / "data")
+    daemon.init()
+    tls = daemon.data / "tls"
+    pem, key = pki.issue(tls, common_name="privyseald", hosts=["127.0.0.1"], days=5)
+    (tls / "server.pem").write_bytes(pem)
+    (tls / "server.key").write_bytes(key)
+    daemon.start()
+    try:
+        done = daemon.run("doctor")
+        assert (done.code, "renew-server-certificate" in done.out) == (1, True)
+    finally:
+        assert daemon.stop() == 0

@@ -107,6 +107,7 @@ def _connection(checks: _Checks, profile: Any, app_id: str) -> ClientError | Non
         checks.add("connection", str(error), ok=False)
         return error
     checks.add("connection", f"daemon {who.server_version}", ok=True)
+    _server_certificate(checks, profile.server)
     checks.add(
         "signing",
         "the daemon can sign"
@@ -120,18 +121,38 @@ def _connection(checks: _Checks, profile: Any, app_id: str) -> ClientError | Non
     return None
 
 
+def _server_certificate(checks: _Checks, server: str) -> None:
+    """Look until when the daemon's certificate counts; that it is the daemon's, gRPC has seen."""
+    import ssl
+
+    host, _, port = server.rpartition(":")
+    try:
+        pem = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=5)
+        told, ok = _ends(pem.encode(), "renew it there with `privyseald renew-server-certificate`")
+    except (OSError, ValueError):
+        return
+    if not ok:
+        checks.add("server", f"its certificate {told}", ok=False)
+
+
 def _until(certificate: Path) -> tuple[str, bool]:
     """Return until when a client certificate counts, and whether that is some time yet."""
-    from cryptography import x509
-
     try:
-        ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+        return _ends(
+            certificate.read_bytes(), "have another issued with `privyseald issue-certificate`"
+        )
     except (OSError, ValueError):
         return f"{certificate} cannot be read", False
+
+
+def _ends(pem: bytes, remedy: str) -> tuple[str, bool]:
+    from cryptography import x509
+
+    ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
     told = f"counts until {ends:%Y-%m-%d}"
     if (ends - datetime.now(UTC)).days >= _SOON:
         return told, True
-    return f"{told}; have another issued with `privyseald issue-certificate`", False
+    return f"{told}; {remedy}", False
 
 
 def _grants(grants: Any) -> str:

@@ -32,7 +32,7 @@ from privyseal.cli.release_options import (
     VERSION,
     options,
 )
-from privyseal.cli.releases import release_json
+from privyseal.cli.releases import look_at, release_json
 
 
 @command(commands, "generate-signing-key")
@@ -221,6 +221,8 @@ def register_artifact(out: Output, app_id: str, version: str, artifact_url: str,
     """
     with connect() as to:
         release = register(to, app_id, version, artifact_url, v)
+    if told := look_at(artifact_url, release.bundle_length if v["artifact_type"] == "zip" else 0):
+        out.note(told)
     out.done(
         {"status": "ok", **release_json(release)},
         f"registered {release.name}, version {release.version}",

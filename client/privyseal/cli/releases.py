@@ -23,6 +23,33 @@ def release_json(release: Any) -> dict[str, Any]:
     }
 
 
+def look_at(url: str, length: int) -> str:
+    """Return what looks wrong with what devices will fetch; empty if nothing does, or who knows.
+
+    Args:
+        url: Its address.
+        length: Its bytes; 0 if they are not known.
+    """
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    if not url.startswith(("http://", "https://")):
+        return ""
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=5) as answer:  # noqa: S310 - as above
+            there = answer.headers.get("Content-Length", "")
+    except HTTPError as error:
+        with error:
+            if error.code in {405, 501}:
+                return ""
+            return f"{url} answers {error.code}: see that devices can fetch it"
+    except (OSError, ValueError):
+        return f"{url} cannot be reached from here: see that devices can fetch it"
+    if length and there.isdigit() and int(there) != length:
+        return f"{url} has {int(there):,} bytes and {length:,} were signed: devices will refuse it"
+    return ""
+
+
 @command(commands, "set-native-versions")
 @options(APP, *RANGES)
 @click.option("--build-id", required=True, help="The release's number.")
