@@ -1,10 +1,24 @@
 """Policies that overflow their parser's stack: refused, and nothing dies of them."""
 
+import asyncio
+import threading
+
 import pytest
+from privyseald.adapters.policies_cedar import CedarPolicies
 from privyseald.adapters.policies_trial import try_out
-from privyseald.model.errors import InvalidArgument
+from privyseald.model.errors import InvalidArgument, Unavailable
+from privyseald.model.policy import Action, Query
+from privyseald.services.policies import MAX_TRYING, Case, TeamPolicies
 
 from tests.conftest import Daemon
+from tests.simulator import World
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.close()
 
 
 def of(condition):
@@ -63,3 +77,23 @@ def test_the_daemon_outlives_them_and_asks_first_who_sends_them(tmp_path):
         assert daemon.run("doctor").code == 0
     finally:
         assert daemon.stop() == 0
+
+
+def test_texts_that_take_long_do_not_pile_up(world):
+    release = threading.Event()
+    policies = TeamPolicies(
+        *(world.store, world.access, CedarPolicies(1), world.clock),
+        try_out=lambda _: release.wait(10) and None,
+    )
+
+    async def scenario():
+        case = Case(world.olivia, Query(Action.APP_READ, "-"))
+        asked = [policies.ask(world.olivia, "", [case]) for _ in range(MAX_TRYING + 5)]
+        tasks = [asyncio.ensure_future(one) for one in asked]
+        await asyncio.sleep(0.5)
+        release.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    answers = world.run(scenario())
+    assert sum(isinstance(one, Unavailable) for one in answers) == 5
+    assert sum(isinstance(one, list) for one in answers) == MAX_TRYING

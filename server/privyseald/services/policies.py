@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from privyseald.model import fields
-from privyseald.model.errors import FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from privyseald.model.policy import Action, Caller, Decision, Grant, Query
 from privyseald.model.records import PolicyRecord
 from privyseald.model.workload import ATTRIBUTES
@@ -17,6 +17,8 @@ from privyseald.services.access import Access
 from privyseald.services.replay import replayed
 
 MAX_CASES = 1000
+MAX_TRYING = 8
+"""Texts that are compiled or wait for it; each can take seconds."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class TeamPolicies:
         self._clock = clock
         self._try_out = try_out
         self._one = asyncio.Semaphore(1)
+        self._trying = 0
 
     @replayed
     async def apply(self, caller: Caller, request: Request, text: str, replaces: int) -> bytes:
@@ -149,8 +152,14 @@ class TeamPolicies:
 
     async def _compile(self, text: str) -> PolicySet:
         """Compile what a caller wrote: first where nothing else dies of it, one at a time."""
-        async with self._one:
-            await asyncio.to_thread(self._try_out, text)
+        if self._trying >= MAX_TRYING:
+            raise Unavailable("many policies are being tried; try again", reason="OVERLOADED")
+        self._trying += 1
+        try:
+            async with self._one:
+                await asyncio.to_thread(self._try_out, text)
+        finally:
+            self._trying -= 1
         return self._policies.compile(text)
 
 
