@@ -25,7 +25,6 @@ from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.adapters.log_notes import LogNotes
 from privyseald.adapters.peers import CaFile, CertificatePeers
 from privyseald.adapters.policies_trial import try_out
-from privyseald.adapters.server_tls import ServerTls
 from privyseald.adapters.spool import FileSpool
 from privyseald.adapters.sql_engine import migrate
 from privyseald.adapters.store_sql import SqlStore
@@ -34,6 +33,7 @@ from privyseald.gateway.app import create_gateway
 from privyseald.gateway.artifacts import Cache
 from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.fetch import Sources
+from privyseald.grpc_ports import listen
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import DomainError, Unavailable
@@ -77,29 +77,12 @@ from privyseald.services.workloads import Workloads
 from privyseald.setup import clock, log_key_identity, log_verifier
 from privyseald.wiring import GatewayServer, custody, tokens
 
-MAX_MESSAGE = 1 << 20
 LOSS = "accepted-loss.json"
 """The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
 RESTORED = "restored"
 """The mark of a data directory that `privyseald restore` made."""
 _HEALTH_SECONDS, _DUTY_SECONDS = 0.25, 2.0
 GC_THRESHOLD = (20_000, 20, 20)
-SERVER_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", 256),
-    ("grpc.max_metadata_size", 16384),
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # A connection that says nothing is looked after, and none lives for ever.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.max_connection_idle_ms", 60_000),
-    ("grpc.max_connection_age_ms", 3_600_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
-]
 
 
 class Daemon:
@@ -211,7 +194,7 @@ class Daemon:
         await self._record_loss()
         # Before anybody can ask: a part that is not known yet would be one that is not there.
         await self._tell_health()
-        self._servers = await self._listen(self._add_services)
+        self._servers = await listen(self._settings, self._peers, self._add_services)
         gateway = create_gateway(
             self.store,
             verifier=self.verifier,
@@ -256,7 +239,7 @@ class Daemon:
         if self.kek.opened:
             return
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        servers = await self._listen(self._add_sealed)
+        servers = await listen(self._settings, self._peers, self._add_sealed)
         structlog.get_logger("privyseald").warning("sealed; run `privyseald unseal`")
         await opened.wait()
         await asyncio.gather(*(server.stop(0) for server in servers))
@@ -264,29 +247,6 @@ class Daemon:
     def _add_sealed(self, server: grpc.aio.Server) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers((Sealed(),))
-
-    async def _listen(self, add: Callable[[grpc.aio.Server], None]) -> list[grpc.aio.Server]:
-        """Start a server on each port. Raises OSError if a port is taken."""
-        settings = self._settings
-        options = [
-            *SERVER_OPTIONS,
-            ("grpc.max_allowed_incoming_connections", settings.connections),
-        ]
-        tls = settings.data / "tls"
-        servers = []
-        for address, credentials in (
-            (settings.listen_tokens, ServerTls(tls, self._peers, roots=False).credentials()),
-            (settings.listen_certificates, ServerTls(tls, self._peers, roots=True).credentials()),
-        ):
-            server = grpc.aio.server(options=options)
-            add(server)
-            try:
-                server.add_secure_port(address, credentials)
-            except RuntimeError:
-                raise OSError(f"cannot listen on {address}; is another daemon running?") from None
-            await server.start()
-            servers.append(server)
-        return servers
 
     async def stop(self) -> None:
         """Finish what was accepted and stop."""
