@@ -17,7 +17,7 @@ from privyseal.errors import ClientError, UnreachableError
 
 _RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 _NO_RETRY: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
-_PUBLIC = re.compile(r"(https?|file)://[^\s/][^\s]*")
+_PUBLIC = re.compile(r"(?i:https?)://[^\s/]\S*|(?i:file)://\S*/\S+")
 
 _SCHEMES = {"file", "s3", "gs", "az", "http", "https"}
 

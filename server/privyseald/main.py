@@ -57,9 +57,8 @@ def init(data: Path, host: tuple[str, ...]) -> None:
     """
     settings = read_settings(data)
     _require(pki.require_host, host)
-    hosts = list(dict.fromkeys([*host, "localhost", "127.0.0.1"]))
     try:
-        uvloop.run(setup.initialise(settings, hosts))
+        uvloop.run(setup.initialise(settings, list(host)))
     except FileExistsError:
         fail(f"{data} holds a data directory already; nothing was changed")
     except (OSError, DomainError) as error:

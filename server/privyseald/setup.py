@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -53,7 +55,8 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     tls = data / "tls"
     tls.mkdir(mode=0o700)
     pki.create_ca(tls)
-    certificate, key = pki.issue(tls, common_name="privyseald", hosts=hosts, days=pki.SERVER_DAYS)
+    names = _with_local(hosts)
+    certificate, key = pki.issue(tls, common_name="privyseald", hosts=names, days=pki.SERVER_DAYS)
     (tls / "server.pem").write_bytes(certificate)
     pki.write_private(tls / "server.key", key)
     admin = data / ADMIN
@@ -105,23 +108,31 @@ def issue_client(settings: Settings, name: str, folder: Path) -> None:
     )
 
 
+def _with_local(hosts: list[str]) -> list[str]:
+    return list(dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
+
+
 def renew_server(settings: Settings, hosts: list[str]) -> list[str]:
     """Replace the server's certificate; a running daemon takes it up by itself.
 
     Args:
         settings: Where it is.
-        hosts: Its names and addresses; those that it has if empty.
+        hosts: Its names and addresses, besides this machine's; those that it has if empty.
 
     Returns:
         Its names and addresses.
     """
     tls = settings.data / "tls"
-    names = hosts or pki.hosts_of((tls / "server.pem").read_bytes())
+    names = _with_local(hosts) if hosts else pki.hosts_of((tls / "server.pem").read_bytes())
     certificate, key = pki.issue(tls, common_name="privyseald", hosts=names, days=pki.SERVER_DAYS)
     for name, content in (("server.key", key), ("server.pem", certificate)):
         scratch = tls / f"{name}.new"
         scratch.unlink(missing_ok=True)
         pki.write_private(scratch, content)
+        # Root renews it, and the daemon's own user reads it.
+        was = (tls / name).stat()
+        os.chown(scratch, was.st_uid, was.st_gid)
+        scratch.chmod(stat.S_IMODE(was.st_mode))
     for name in ("server.key", "server.pem"):
         (tls / f"{name}.new").replace(tls / name)
     return names

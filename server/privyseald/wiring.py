@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.config import IssuerSettings, Settings
-from privyseald.gateway.connections import MOST, PatientConnection
+from privyseald.gateway.connections import MOST, PatientServer
 from privyseald.keyholder.custody import Custody, CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.model.workload import Issuer
@@ -106,6 +107,10 @@ def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
     return issuer, Jwks(source, time.monotonic)
 
 
+def _file(settings: Settings, path: Path | None) -> Path | None:
+    return None if path is None else settings.file(path)
+
+
 class GatewayServer:
     """Serves the gateway to devices.
 
@@ -124,12 +129,11 @@ class GatewayServer:
             access_log=False,
             lifespan="off",
             server_header=False,
-            http=PatientConnection,
             ws="none",
             limit_concurrency=2 * MOST,
             timeout_graceful_shutdown=3,
-            ssl_certfile=settings.gateway_certificate,
-            ssl_keyfile=settings.gateway_key,
+            ssl_certfile=_file(settings, settings.gateway_certificate),
+            ssl_keyfile=_file(settings, settings.gateway_key),
         )
         self._address = settings.gateway
         if settings.gateway_certificate is None and host not in _LOOPBACK:
@@ -138,7 +142,7 @@ class GatewayServer:
                 "behind a proxy: Ionic's plugin verifies nothing else",
                 gateway=settings.gateway,
             )
-        self._server = uvicorn.Server(config)
+        self._server = PatientServer(config)
         self._server.capture_signals = nullcontext  # type: ignore[method-assign,assignment] # the daemon's own handlers stop it
         self._task: asyncio.Task[None] | None = None
 

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,6 +13,7 @@ from cryptography import x509
 from privyseal.bundling.bundle import write_bundle
 from privyseal.cli.releases import look_at
 from privyseal.errors import BuildError
+from privyseal.storage import check
 from privyseald.config import Settings, unknown_variables
 
 from tests.conftest import Daemon, Result
@@ -83,6 +84,17 @@ def test_what_only_looks_a_little_private_is_bundled(www, tmp_path):
     assert write_bundle(www, tmp_path / "bundle.zip").files == 8
 
 
+def test_what_is_no_file_is_not_waited_for(www, tmp_path):
+    os.mkfifo(www / "a.pem")
+    with pytest.raises(BuildError, match="not a regular file"):
+        write_bundle(www, tmp_path / "bundle.zip")
+
+
+@pytest.mark.parametrize("url", ["file:///srv/artifacts", "HTTPS://cdn.example/a", "http://a"])
+def test_an_address_that_devices_or_the_gateway_can_use_is_taken(tmp_path, url):
+    check(str(tmp_path), url)
+
+
 def test_a_bundle_that_nobody_signed_says_so(daemon, www, tmp_path):
     words = ("live-update", "bundle-artifact", "--build-dir", www, "--output-path")
     assert "it is not signed" in daemon.run(*words, tmp_path / "b.zip").out
@@ -110,6 +122,15 @@ def test_who_reads_may_have_enough_and_a_disk_be_full(daemon):
     with os.fdopen(writing, "w") as gone:
         done = run(daemon, "doctor", stdout=gone)
     assert (done.code, done.err) == (141, "")
+    closed = [sys.executable, "-m", "privyseal", "doctor"]
+    told = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *closed],
+        env=daemon.client_env(),
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
     with open("/dev/full", "w") as full:
         for form in ((), ("--json",)):
             done = run(daemon, "doctor", *form, stdout=full)
@@ -168,7 +189,9 @@ def test_a_manifest_that_no_build_takes_is_not_registered(daemon, www, tmp_path)
     assert "go on with" not in older.err
 
 
-@pytest.mark.parametrize("url", ["notaurl", "cdn.example/x", "https://", "ftp://cdn.example"])
+@pytest.mark.parametrize(
+    "url", ["notaurl", "cdn.example/x", "https://", "ftp://cdn.example", "file://"]
+)
 def test_an_address_no_device_can_use_is_refused_before_anything_is_signed(
     daemon, www, tmp_path, url
 ):
@@ -201,12 +224,20 @@ def test_doctor_sees_what_publish_would_stumble_over(daemon, tmp_path):
 
     admin = tmp_path / "admin"
     shutil.copytree(daemon.data / "admin", admin)
-    certificate, key = pki.issue(daemon.data / "tls", common_name="admin", hosts=[], days=5)
+    begun = datetime.now(UTC) - timedelta(days=85)
+    kind = {"common_name": "admin", "hosts": []}
+    certificate, key = pki.issue(daemon.data / "tls", **kind, days=90, now=begun)
     (admin / "client.pem").write_bytes(certificate)
     (admin / "client.key").write_bytes(key)
     code, seen = details(PRIVYSEAL_PROFILE=str(admin / "profile.toml"))
     assert (code, seen["certificate"]["ok"]) == (1, False)
     assert seen["connection"]["ok"]
+    # One that lives for an hour, as a mesh gives them.
+    certificate, key = pki.issue(daemon.data / "tls", **kind, days=1 / 24)
+    (admin / "client.pem").write_bytes(certificate)
+    (admin / "client.key").write_bytes(key)
+    code, seen = details(PRIVYSEAL_PROFILE=str(admin / "profile.toml"))
+    assert (code, seen["certificate"]["ok"]) == (0, True)
 
 
 def test_doctor_tells_a_job_what_its_token_is_for(daemon):
@@ -271,6 +302,13 @@ def test_the_servers_certificate_is_renewed_while_it_runs(tmp_path):
         )
         assert "127.0.0.1, a.example" in done.out
         assert daemon.run("doctor").code == 0
+        # Whoever renews it, the daemon's user reads it.
+        if os.geteuid() == 0:
+            for name in ("server.pem", "server.key"):
+                os.chown(daemon.data / "tls" / name, 65534, 65534)
+            daemon.command("renew-server-certificate")
+            for name in ("server.pem", "server.key"):
+                assert (daemon.data / "tls" / name).stat().st_uid == 65534
     finally:
         assert daemon.stop() == 0
 
@@ -363,7 +401,9 @@ def test_a_servers_certificate_that_ends_soon_is_told(tmp_path):
     daemon = Daemon(tmp_path / "data")
     daemon.init()
     tls = daemon.data / "tls"
-    pem, key = pki.issue(tls, common_name="privyseald", hosts=["127.0.0.1"], days=5)
+    begun = datetime.now(UTC) - timedelta(days=85)
+    kind = {"common_name": "privyseald", "hosts": ["127.0.0.1"]}
+    pem, key = pki.issue(tls, **kind, days=90, now=begun)
     (tls / "server.pem").write_bytes(pem)
     (tls / "server.key").write_bytes(key)
     daemon.start()

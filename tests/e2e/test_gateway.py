@@ -158,7 +158,7 @@ def test_no_release_sends_the_daemon_to_places_of_its_own(served, www):
             version = uuid.uuid4().hex
             sign_only(served, www, version)
             register = ("live-update", "register-artifact", "--app-id", "app", "--version", version)
-            number = served.ok(*register, "--artifact-url", url)["buildId"]
+            number = served.ok(*register, "--no-look", "--artifact-url", url)["buildId"]
             deploy = ("deploy", "web", "--app-id", "app", "--build-id", number)
             served.ok(*deploy, "--destination", "production")
             with pytest.raises(urllib.error.HTTPError) as error:

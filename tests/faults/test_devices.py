@@ -9,6 +9,7 @@ import time
 import types
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from privyseal.verify.errors import VerificationError
@@ -88,6 +89,37 @@ def test_a_client_that_keeps_a_connection_waiting_loses_it(drip, monkeypatch):
             assert 0.5 < time.monotonic() - began < 3
             writer.close()
             assert await asyncio.to_thread(status, port) == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_handshake_is_not_waited_for_longer(monkeypatch, tmp_path):
+    from privyseald.adapters import pki
+
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.6)
+    pki.create_ca(tmp_path)
+    pem, key = pki.issue(tmp_path, common_name="gateway", hosts=["127.0.0.1"], days=1)
+    (tmp_path / "g.pem").write_bytes(pem)
+    (tmp_path / "g.key").write_bytes(key)
+
+    async def scenario():
+        settings = types.SimpleNamespace(
+            gateway=f"127.0.0.1:{free_port()}",
+            gateway_certificate=Path("g.pem"),
+            gateway_key=Path("g.key"),
+            file=lambda name: tmp_path / name,
+        )
+        running = GatewayServer(settings, Starlette(routes=[]))
+        await running.start()
+        reader, writer = await asyncio.open_connection(*settings.gateway.split(":"))
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert time.monotonic() - began < 3
+        writer.close()
+        with pytest.raises(OSError, match="cannot listen"):
+            await GatewayServer(settings, Starlette(routes=[])).start()
+        await running.stop()
 
     asyncio.run(scenario())
 

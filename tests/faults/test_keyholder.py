@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -15,7 +17,10 @@ from pathlib import Path
 import pytest
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
+from privyseald.keyholder import custodian as custodian_module
 from privyseald.keyholder import supervisor
+from privyseald.keyholder.custody import CustodySettings
+from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.model.errors import Unavailable
@@ -101,6 +106,44 @@ def test_what_lies_in_the_working_directory_is_no_module_of_the_custodian(tmp_pa
     monkeypatch.chdir(tmp_path)
     with custodian(tmp_path) as running:
         assert running.opened
+
+
+@pytest.mark.parametrize("how", ["dies", "writes half", "ends before it is looked at"])
+def test_a_pin_whose_trial_fails_is_not_taken_for_right(tmp_path, monkeypatch, how):
+    """What a token's module does in a process of its own takes nothing else with it."""
+    token = HsmSettings(module="m", token="t", state=str(tmp_path), pin_prompt=True)
+    keeper = custodian_module.Custodian(None, CustodySettings(str(tmp_path), token=token))
+
+    def work():
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if how == "writes half":
+            # As if it were killed while it writes what it found.
+            for entry in Path("/proc/self/fd").iterdir():
+                handle = int(entry.name)
+                with contextlib.suppress(OSError):
+                    if handle > 2 and stat.S_ISFIFO(os.fstat(handle).st_mode):
+                        os.write(handle, b'{"done": "0')
+            os._exit(1)
+        return b""
+
+    monkeypatch.setattr(custodian_module, "_log_in", lambda _: work())
+    if how == "ends before it is looked at":
+        looked = os.pidfd_open
+        monkeypatch.setattr(os, "pidfd_open", lambda pid: time.sleep(0.3) or looked(pid))
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    handles = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        told = keeper.offer({"pin": "1234"})
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= handles
+    if how == "ends before it is looked at":
+        assert (keeper.pin, told["error"]) == ("1234", "")
+    else:
+        assert (keeper.pin, told["wants"]) == ("", "pin")
+        assert "module failed" in told["error"]
 
 
 def test_keyholders_end_with_their_custodian(source):

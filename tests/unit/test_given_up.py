@@ -6,6 +6,7 @@ import pytest
 from privyseal.verify.receipt import receipt_parts
 from privyseal.verify.statement import Statement
 from privyseald.model.errors import DomainError, FailedPrecondition
+from privyseald.model.lifecycle import DAY
 from privyseald.model.schemes import KeyPlace, Scheme
 
 from tests.rotation_words import NEW, OLD
@@ -87,17 +88,36 @@ def test_what_others_could_follow_or_everything_hangs_on_is_not_given_up(world):
         deactivate(world, world.key)
 
 
-def test_a_primary_that_was_destroyed_is_missed_while_builds_live(world):
+@pytest.mark.parametrize("how", ["destroyed", "compromised"])
+def test_a_primary_that_is_gone_is_missed_until_its_key_is_given_up(world, how):
     world.register(OLD, 1)
-    world.change("suspend", 1, reason="test")
-    destroy = world.versions.destroy
-    name = (APP, world.key, 1)
-    world.do(destroy(world.olivia, world.request(), name, reason="x", delay=0, force=True))
-    world.days(1)
-    world.run(world.sweeper.sweep())
-    assert world.states()[1] == "destroyed"
+    if how == "destroyed":
+        world.change("suspend", 1, reason="test")
+        world.change("destroy", 1, reason="x", delay=0, force=True)
+        world.days(1)
+        world.run(world.sweeper.sweep())
+    else:
+        world.change("compromise", 1, since=0, evidence="x")
+    assert world.states()[1] == how
     with pytest.raises(FailedPrecondition, match="privyseal rotation start"):
         sign(world)
+    with pytest.raises(FailedPrecondition, match="these builds verify what the key signs"):
+        deactivate(world, world.key)
     world.days(40)
     world.end(OLD)
+    with pytest.raises(FailedPrecondition, match="privyseal rotation start"):
+        sign(world)
+    deactivate(world, world.key)
+    assert world.states()[1] == how
     assert schemes(world, world.publish()) == ["statement-v1"]
+
+
+def test_what_is_given_up_stays_so_whatever_becomes_of_its_version(world):
+    deactivate(world, world.key)
+    world.change("destroy", 1, reason="x", delay=DAY, force=False)
+    assert schemes(world, world.publish()) == ["statement-v1"]
+    world.change("restore", 1, reason="x")
+    world.change("compromise", 1, since=0, evidence="x")
+    assert schemes(world, world.publish()) == ["statement-v1"]
+    with pytest.raises(DomainError):
+        deactivate(world, world.key)

@@ -34,6 +34,7 @@ class Model:
         self.state = {1: ACTIVE}
         self.before = {}
         self.primary = 1
+        self.given_up = False
         self.builds = {}  # name -> versions embedded
         self.ended = set()
         self.rotation = None  # [kind, old, new, state] of what is under way or was last
@@ -134,16 +135,20 @@ class Machine(RuleBasedStateMachine):
         m = self.model
         hopes = (WAITING, ACTIVE, SUSPENDED)
         fit = m.state.get(version) in hopes
+        missed = fit and bool(m.lost_without(version))
         if version == m.primary:
-            # It is given up, if no other could follow.
-            fit = fit and not any(s in hopes for v, s in m.state.items() if v != version)
-        allowed = fit and (force or not m.lost_without(version))
+            # The key is given up, if no other could follow.
+            others = any(s in hopes for v, s in m.state.items() if v != version)
+            missed = missed if fit else bool(m.live())
+            fit = not m.given_up and not others
+        allowed = fit and (force or not missed)
 
         def act():
             self.world.change("deactivate", version, reason="x", force=force)
 
         if self.attempt(allowed, act):
-            m.state[version] = RETIRED
+            m.state[version] = RETIRED if m.state[version] in hopes else m.state[version]
+            m.given_up = m.given_up or version == m.primary
 
     @rule(version=versions)
     def compromise(self, version):
@@ -242,7 +247,7 @@ class Machine(RuleBasedStateMachine):
             m.state[old] = COMPROMISED
             m.before.pop(old, None)
             m.state[new] = ACTIVE
-            m.primary = new
+            m.primary, m.given_up = new, False
             # What is under way, or leads to what is given up, ends.
             if m.rotation and (m.under_way() or (m.rotation[2:] == [old, "promoted"])):
                 m.rotation[3] = "aborted"
@@ -277,7 +282,7 @@ class Machine(RuleBasedStateMachine):
             if m.rotation[3] == "distributing" and m.state[new] == WAITING:
                 m.state[new] = ACTIVE
             if m.rotation[3] == "promoted":
-                m.primary = new
+                m.primary, m.given_up = new, False
 
     @precondition(lambda self: self.model.under_way())
     @rule()
@@ -312,9 +317,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def release(self):
         m = self.model
-        state = m.state[m.primary]
-        given_up = state == RETIRED or (state == GONE and not m.live())
-        if not self.attempt(state == ACTIVE or given_up, self.world.publish):
+        if not self.attempt(m.state[m.primary] == ACTIVE or m.given_up, self.world.publish):
             return
         for build, trusts in m.live().items():
             served = self.world.ask(build)
@@ -331,7 +334,7 @@ class Machine(RuleBasedStateMachine):
     def the_same(self):
         record = self.world.key_record()
         assert {v.version: str(v.state) for v in record.versions} == self.model.state
-        assert record.primary == self.model.primary
+        assert (record.primary, record.given_up) == (self.model.primary, self.model.given_up)
         current = self.world.rotation()
         if self.model.rotation is not None and self.model.under_way():
             assert [str(current.kind), current.old, current.new, str(current.state)] == (

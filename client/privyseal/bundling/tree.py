@@ -16,8 +16,10 @@ MANIFEST = "pro-manifest.json"
 MAX_FILES = 65_000
 MAX_TOTAL = 4_000_000_000
 _LEFT_OUT = {".DS_Store", "Thumbs.db"}
-_PRIVATE_FOLDERS = {".git", ".hg", ".svn", ".ssh", ".aws", ".gnupg"}
-_PRIVATE_FILES = {".npmrc", ".yarnrc", ".netrc", ".pypirc", ".htpasswd", ".git-credentials"}
+_PRIVATE_NAMES = {
+    *(".git", ".hg", ".svn", ".ssh", ".aws", ".gnupg"),
+    *(".npmrc", ".yarnrc", ".netrc", ".pypirc", ".htpasswd", ".git-credentials"),
+}
 _PRIVATE_ENDS = (".key", ".p12", ".pfx", ".jks", ".keystore", ".mobileprovision", ".pem")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----")
 _MAPS = (".js.map", ".css.map", ".hbc.map", ".bundle.map", ".jsbundle.map")
@@ -104,11 +106,9 @@ def _refuse_leaving(path: Path, top: Path) -> None:
 def _is_private(path: Path) -> bool:
     """Say whether a file or folder looks as if it were for nobody else."""
     name = path.name
-    if name in _PRIVATE_FOLDERS or name in _PRIVATE_FILES:
+    if name in _PRIVATE_NAMES or name == ".env" or name.startswith(".env."):
         return True
-    if name == ".env" or name.startswith(".env."):
-        return True
-    if not name.endswith(_PRIVATE_ENDS) or path.is_dir():
+    if not name.endswith(_PRIVATE_ENDS) or not path.is_file():
         return False
     if not name.endswith((".key", ".pem")):
         return True

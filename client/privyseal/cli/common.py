@@ -103,7 +103,8 @@ class Output:
         try:
             for line in told:
                 click.echo(line)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             # Who read has enough; nobody is left to be told anything.
             _to_nowhere()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,11 @@ def _until(certificate: Path) -> tuple[str, bool]:
 def _ends(pem: bytes, remedy: str) -> tuple[str, bool]:
     from cryptography import x509
 
-    ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
-    told = f"counts until {ends:%Y-%m-%d}"
-    if (ends - datetime.now(UTC)).days >= _SOON:
+    found = x509.load_pem_x509_certificate(pem)
+    begins, ends = found.not_valid_before_utc, found.not_valid_after_utc
+    told = f"counts until {ends:%Y-%m-%d %H:%M} UTC"
+    # One that lives for hours is replaced by who gave it.
+    if ends - datetime.now(UTC) >= min(timedelta(days=_SOON), (ends - begins) / 6):
         return told, True
     return f"{told}; {remedy}", False
 

@@ -213,7 +213,10 @@ def upload_artifact(out: Output, **values: Any) -> None:
 @click.option("--signed", is_flag=True, hidden=True, expose_value=False, help="It always is.")
 @click.option("--version", required=True, help="A version that was signed.")
 @click.option("--artifact-url", required=True, help="Where devices find the artifact.")
-def register_artifact(out: Output, app_id: str, version: str, artifact_url: str, **v: Any) -> None:
+@click.option("--no-look", is_flag=True, help="Do not see whether it is there.")
+def register_artifact(
+    out: Output, app_id: str, version: str, artifact_url: str, *, no_look: bool, **v: Any
+) -> None:
     """Register an artifact that was signed (`bundle-artifact --app-id`) and uploaded before.
 
     Example: privyseal live-update register-artifact --app-id 042a1261 --version 1.4.2
@@ -221,7 +224,8 @@ def register_artifact(out: Output, app_id: str, version: str, artifact_url: str,
     """
     with connect() as to:
         release = register(to, app_id, version, artifact_url, v)
-    if told := look_at(artifact_url, release.bundle_length if v["artifact_type"] == "zip" else 0):
+    length = release.bundle_length if v["artifact_type"] == "zip" else 0
+    if not no_look and (told := look_at(artifact_url, length)):
         out.note(told)
     out.done(
         {"status": "ok", **release_json(release)},

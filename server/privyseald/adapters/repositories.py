@@ -147,6 +147,7 @@ class SqlKeys(Part):
                 created_at=row["created_at"],
                 versions=tuple(records.get(row["id"], ())),
                 cryptoperiod_days=row["cryptoperiod_days"],
+                given_up=bool(row["given_up"]),
             )
             for row in self.rows(select(t).where(t.c.app == app).order_by(t.c.id))
         ]
@@ -185,7 +186,12 @@ class SqlKeys(Part):
     def set_primary(self, app: str, key: str, version: int) -> None:
         t = schema.keys
         where = (t.c.app == app, t.c.id == key)
-        self._db.write(update(t).where(*where).values(primary_version=version))
+        self._db.write(update(t).where(*where).values(primary_version=version, given_up=0))
+        self._db.raise_revision()
+
+    def give_up(self, app: str, key: str) -> None:
+        t = schema.keys
+        self._db.write(update(t).where(t.c.app == app, t.c.id == key).values(given_up=1))
         self._db.raise_revision()
 
     def set_cryptoperiod(self, app: str, key: str, days: int) -> None:

@@ -41,6 +41,7 @@ keys = Table(
     Column("primary_version", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("cryptoperiod_days", Integer, nullable=False, server_default="0"),
+    Column("given_up", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("app", "id"),
     UniqueConstraint("app", "scheme"),
 )

@@ -8,9 +8,11 @@ there are too many, the one that has waited longest for a request gives way to t
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 384
@@ -20,6 +22,30 @@ READ_SECONDS = 15.0
 WRITE_SECONDS = 60.0
 """Seconds for which a client may take nothing of an answer."""
 _LOOK = 2.5
+
+
+class PatientServer(uvicorn.Server):
+    """A server that waits for no handshake longer than for anything else of a client's."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Listen. Raises OSError if the port is taken."""
+        config = self.config
+        await self.lifespan.startup()
+
+        def connection() -> asyncio.Protocol:
+            return PatientConnection(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        server = await asyncio.get_running_loop().create_server(
+            connection,
+            config.host,
+            config.port,
+            ssl=config.ssl,
+            backlog=config.backlog,
+            ssl_handshake_timeout=READ_SECONDS if config.ssl else None,
+        )
+        self.servers, self.started = [server], True
 
 
 class PatientConnection(H11Protocol):

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,8 @@ class Custodian:
             except HsmDownError:
                 # The token is away, and may come back: its keyholders will see.
                 return
+            except OSError:
+                why = "the token's module failed"
         if why:
             self.pin = ""
             (Path(token.state) / REFUSED).unlink(missing_ok=True)
@@ -207,20 +209,35 @@ def _apart(work: Callable[[], bytes]) -> bytes:
         return 0
 
     child = process.fork(run, keep=write, env=dict(os.environ))
-    handle = os.pidfd_open(child)
     os.close(write)
-    try:
-        with os.fdopen(read, "rb") as pipe:
+    with os.fdopen(read, "rb") as pipe, _handle(child) as handle:
+        try:
             if not select.select([pipe], [], [], _APART_SECONDS)[0]:
                 raise HsmDownError("the token did not answer")
             told = json.loads(pipe.read() or b"{}")
-    finally:
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-        os.close(handle)
+        except ValueError:
+            raise OSError("it failed") from None
+        finally:
+            if handle is not None:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
     if "done" not in told:
         raise _ERRORS.get(told.get("error", ""), OSError)(told.get("text", "it failed"))
     return bytes.fromhex(told["done"])
+
+
+@contextlib.contextmanager
+def _handle(child: int) -> Iterator[int | None]:
+    """Give a handle of a process; none of one that has ended, which the kernel has reaped."""
+    try:
+        handle = os.pidfd_open(child)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _passphrase(settings: CustodySettings) -> str:
@@ -286,7 +303,7 @@ def _serve(link: socket.socket, custodian: Custodian, settings: CustodySettings)
                 with os.fdopen(os.dup(handles[0]), "wb") as pipe:
                     pipe.write(_backup(custodian.kek, str(asked["id"]), settings))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            sys.stderr.write(f"custodian could not answer: {type(error).__name__}\n")
+            process.say(f"custodian could not answer: {type(error).__name__}\n")
         finally:
             for handle in handles:
                 os.close(handle)
@@ -333,7 +350,7 @@ def main() -> int:
         # A token's module, in keyholders that inherit this, may reach its device over it.
         confine(network=away or token is not None)
     except (OSError, KekError) as error:
-        sys.stderr.write(f"custodian cannot start: {error}\n")
+        process.say(f"custodian cannot start: {error}\n")
         return 1
     custodian = Custodian(record, settings)
     with socket.socket(fileno=int(sys.argv[1])) as link:
@@ -348,7 +365,7 @@ def main() -> int:
                 listener = _listen(folder)
             except FileExistsError:
                 # Its officers are at work on it: their way in is not taken from them.
-                sys.stderr.write("another sealed daemon has this data directory\n")
+                process.say("another sealed daemon has this data directory\n")
                 threading.Event().wait(2)
                 return 1
             with listener:

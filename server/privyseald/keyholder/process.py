@@ -7,11 +7,11 @@ reading. A fork of a confined process is confined from the first instruction.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -69,10 +69,16 @@ def fork(work: Callable[[], int], *, keep: int, env: dict[str, str]) -> int:
         os.environ.update(env)
         code = work()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it must not go on as its parent
-        sys.stderr.write(f"a process of the custodian failed: {type(error).__name__}\n")
+        say(f"a process of the custodian failed: {type(error).__name__}\n")
     finally:
-        sys.stderr.flush()
         os._exit(code)
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, if somebody listens."""
+    # Past Python's own buffer, which is not flushed; and nobody may be listening.
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
 
 
 def serve(handle: int, secrets: Secrets, settings: HsmSettings | None, parent: int) -> int:
@@ -98,7 +104,7 @@ def serve(handle: int, secrets: Secrets, settings: HsmSettings | None, parent: i
             settings = replace(settings, typed=secrets.pin)
         keystores = Keystores.make(SoftwareKeystore(secrets.kek), settings)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
+        say(f"keyholder cannot start: {type(error).__name__}: {error.args[-1]}\n")
         return 1
     ready = pb.Ready(missed=missed, token_error=keystores.token_error)
     with socket.socket(fileno=handle) as link:

@@ -13,10 +13,14 @@ from privyseald.model.field import NativeBuild, needed_versions
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import APART, KeyVersionState, Scheme
 
+_GIVE_UP = (
+    "rotate to another version (`privyseal rotation start`), or give the key up (`privyseal key "
+    "deactivate`)"
+)
 _ROTATE = "rotate away from it (`privyseal rotation start --emergency --old`)"
 _REMEDIES = {
-    KeyVersionState.DESTROYED: "rotate to another version (`privyseal rotation start`)",
-    KeyVersionState.DEACTIVATED: "rotate to another version (`privyseal rotation start`)",
+    KeyVersionState.DESTROYED: _GIVE_UP,
+    KeyVersionState.DEACTIVATED: _GIVE_UP,
     KeyVersionState.SUSPENDED: "resume it (`privyseal key resume`), or rotate away from it",
     KeyVersionState.DESTROY_SCHEDULED: (
         "restore it (`privyseal key restore`), or rotate away from it"

@@ -161,20 +161,6 @@ def serving(
     return next((v for v in able if v.version == key.primary), able[0] if able else None)
 
 
-def retired(key: KeyRecord, builds: Sequence[NativeBuild]) -> bool:
-    """Say whether a key was given up: releases are signed with it for nobody any more.
-
-    Its primary was deactivated, which people do on purpose alone; or it was destroyed, and no
-    live build is left that would miss it. The statement's own key is never given up.
-    """
-    primary = key.version(key.primary)
-    if key.scheme is Scheme.STATEMENT_V1 or primary is None:
-        return False
-    if primary.state is KeyVersionState.DESTROYED:
-        return not any(b.live and embeds(b.plugin, key.scheme) for b in builds)
-    return primary.state is KeyVersionState.DEACTIVATED
-
-
 def needed_versions(
     key: KeyRecord, builds: Sequence[NativeBuild], ranges: tuple[NativeRange, ...]
 ) -> dict[int, str]:
@@ -191,7 +177,7 @@ def needed_versions(
         version = serving(build, key)
         if version is not None and version.version != key.primary:
             reasons.setdefault(version.version, []).append(build.id)
-    chosen = {} if retired(key, builds) else {key.primary: "primary"}
+    chosen = {} if key.given_up else {key.primary: "primary"}
     for number, ids in sorted(reasons.items()):
         shown = ", ".join(sorted(ids)[:5]) + (" and others" if len(ids) > 5 else "")
         chosen[number] = f"needed by {shown}"

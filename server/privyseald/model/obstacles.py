@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from privyseal.verify.statement import NativeRange
 
-from privyseald.model.field import FieldTrust, NativeBuild, embeds, serving, trusted
+from privyseald.model.field import HOPES, FieldTrust, NativeBuild, embeds, serving, trusted
 from privyseald.model.native import admits
 from privyseald.model.records import KeyRecord, KeyVersionRecord
 from privyseald.model.rotation import Rotation, RotationKind, RotationState
@@ -94,6 +94,7 @@ def obstacles(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
     return _before_retired(rotation, now)
 
 
+_NOT_GIVEN_UP = frozenset({Scheme.STATEMENT_V1, Scheme.EXPO_ROOT_V1})
 _FOR_PEOPLE = frozenset({Scheme.STATEMENT_V1, Scheme.STATEMENT_ML_DSA_V1})
 """What auditors and the gateway verify: no build need embed a key of these."""
 _UNFIT = frozenset(
@@ -137,6 +138,30 @@ def _before_retired(rotation: Rotation, now: Situation) -> tuple[Obstacle, ...]:
             forceable=True,
         )
     return before_retiring(rotation.old, now)
+
+
+def is_given_up_with(key: KeyRecord, number: int) -> bool:
+    """Say whether a key is given up when a version is deactivated: no other could follow.
+
+    A statement's key and a root are never: every release, or every leaf, hangs on them.
+    """
+    if key.given_up or number != key.primary or key.scheme in _NOT_GIVEN_UP:
+        return False
+    return not any(v.version != number and v.state in HOPES for v in key.versions)
+
+
+def before_giving_up(number: int, now: Situation) -> tuple[Obstacle, ...]:
+    """Return what stands in the way of giving a key up with its last version."""
+    version = now.key.version(number)
+    if version is not None and version.state in HOPES:
+        return before_retiring(number, now)
+    return _if_any(
+        now.trust.live(now.key.scheme),
+        "BUILDS_DEPEND",
+        "these builds verify what the key signs, and get nothing without it; rotate it, or end "
+        "them when they do not count any more (`privyseal native end`)",
+        forceable=True,
+    )
 
 
 def before_retiring(number: int, now: Situation) -> tuple[Obstacle, ...]:

@@ -127,7 +127,10 @@ class KeyVersionRecord:
 
 @dataclass(frozen=True)
 class KeyRecord:
-    """One purpose of one app."""
+    """One purpose of one app.
+
+    `given_up` says that releases are signed without it, until another version is promoted.
+    """
 
     app: str
     id: str
@@ -136,6 +139,7 @@ class KeyRecord:
     created_at: int
     versions: tuple[KeyVersionRecord, ...]
     cryptoperiod_days: int = 0
+    given_up: bool = False
 
     @property
     def name(self) -> str:

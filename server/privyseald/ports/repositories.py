@@ -72,7 +72,11 @@ class Keys(Protocol):
         ...
 
     def set_primary(self, app: str, key: str, version: int) -> None:
-        """Make a version the primary; raises the revision."""
+        """Make a version the primary, of a key that is not given up any more; raises it, too."""
+        ...
+
+    def give_up(self, app: str, key: str) -> None:
+        """Give a key up: releases are signed without it; raises the revision."""
         ...
 
     def set_cryptoperiod(self, app: str, key: str, days: int) -> None:

@@ -17,8 +17,9 @@ from privyseald.ports import Request
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.ceremonies import MAX_VERSIONS, Ceremonies, Ceremony
+from privyseald.services.ending import VersionName
 from privyseald.services.keys import Keys
-from privyseald.services.versions import VersionName, Versions
+from privyseald.services.versions import Versions
 
 
 class KeyServicer(key_grpc.KeyServiceServicer):

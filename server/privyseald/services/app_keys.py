@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from privyseal.verify.statement import NativeRange
 
 from privyseald.model.audience import Signer, signers
-from privyseald.model.field import NativeBuild, retired
+from privyseald.model.field import NativeBuild
 from privyseald.model.records import KeyRecord
 from privyseald.model.schemes import ARCHIVE_SCHEMES
 from privyseald.ports import Store, View
@@ -30,9 +30,7 @@ class AppKeys:
     def archive_schemes(self) -> set[str]:
         """The schemes of keys that sign the archive itself."""
         return {
-            key.scheme
-            for key in self.keys
-            if key.scheme in ARCHIVE_SCHEMES and not retired(key, self.builds)
+            key.scheme for key in self.keys if key.scheme in ARCHIVE_SCHEMES and not key.given_up
         }
 
     def signers(self, app: str, ranges: tuple[NativeRange, ...]) -> tuple[Signer, ...]:

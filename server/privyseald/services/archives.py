@@ -18,7 +18,7 @@ from privyseald.model.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from privyseald.model.field import needed_versions, retired
+from privyseald.model.field import needed_versions
 from privyseald.model.fields import MAX_ARCHIVE
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyVersionRecord, SignedRecord
@@ -152,7 +152,7 @@ def _asked_for(view: View, wanted: Statement) -> tuple[SignedRecord, tuple[KeyVe
     keys = [
         key
         for key in view.keys.list(wanted.app)
-        if key.scheme in ARCHIVE_SCHEMES and not retired(key, builds)
+        if key.scheme in ARCHIVE_SCHEMES and not key.given_up
     ]
     if not keys:
         raise _no_key(wanted.app)

@@ -89,7 +89,7 @@ class Leaves:
     async def _rotate(self, app: str, key_id: str) -> None:
         key: KeyRecord = await self._store.read(lambda view: require_key(view, app, key_id))
         old = key.version(key.primary)
-        if old is None or not old.anchor_sha256 or old.state is KeyVersionState.DEACTIVATED:
+        if old is None or not old.anchor_sha256 or key.given_up:
             return
         if due := old.certificate_ends - self._clock() <= RENEW_DAYS * DAY or self._early(old):
             await self._replace(key, old)
@@ -240,9 +240,8 @@ def _first_end(view: View, app: str, key_id: str) -> int:
     anchors = {v.anchor_sha256 for v in leaves.values()}
     # Each root has devices of its own; of builds that nobody registered, it may be any.
     trusted = {t for b in view.builds.list(app) if b.live for t in b.trusts} & anchors or anchors
-    primary = leaves.get(key.primary)
-    given_up = primary is None or primary.state is KeyVersionState.DEACTIVATED
-    ends = [] if given_up else [leaves[key.primary].certificate_ends]
+    sent = key.primary in leaves and not key.given_up
+    ends = [leaves[key.primary].certificate_ends] if sent else []
     for signed in _deployed(view, key):
         for anchor in trusted:
             mine = [leaves[n] for n in signed if n in leaves and leaves[n].anchor_sha256 == anchor]

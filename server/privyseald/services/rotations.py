@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from privyseald.model import fields, lifecycle, rotation
-from privyseald.model.errors import FailedPrecondition, InvalidArgument, Unavailable
+from privyseald.model.errors import FailedPrecondition, InvalidArgument
 from privyseald.model.obstacles import abandons
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import KeyRecord
@@ -226,7 +226,10 @@ class Rotations:
                 tx, self._clock(), name, expected or found.state, force=force
             )
             if _step(name, current) != subject:
-                raise Unavailable("it went on meanwhile; look at it again", reason="ROTATION_STATE")
+                # Not to be tried again unasked: the next try would take the step after this one.
+                raise FailedPrecondition(
+                    "it went on meanwhile; look at its status", reason="ROTATION_STATE"
+                )
             if state is RotationState.DISTRIBUTING:
                 activate(tx, caller.principal, current, self._clock())
             elif state is RotationState.PROMOTED:

@@ -9,9 +9,7 @@ from privyseal.verify.canonical import Json
 
 from privyseald.model import fields, lifecycle
 from privyseald.model.errors import FailedPrecondition, InvalidArgument
-from privyseald.model.field import HOPES
 from privyseald.model.lifecycle import DAY, Life
-from privyseald.model.obstacles import Obstacle, before_retiring
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import SuccessorRecord
 from privyseald.model.schemes import (
@@ -20,42 +18,30 @@ from privyseald.model.schemes import (
     KeyIdentity,
     KeyPlace,
     KeyVersionState,
-    Scheme,
     choose_algorithm,
 )
 from privyseald.ports import Act, Clock, KeyMaker, Request, Sealed, Store, Transaction, View
-from privyseald.services.access import Access, Permit
-from privyseald.services.field_status import situation
+from privyseald.services.access import Access
+from privyseald.services.ending import Ending, VersionName
 from privyseald.services.key_records import (
     Told,
     add_standby,
-    forced,
     put,
     require_key,
     require_version,
 )
 from privyseald.services.made_keys import commit_made
-from privyseald.services.readiness import in_words
 from privyseald.services.replay import replayed
 
 MAX_VERSIONS = 1000
-VersionName = tuple[str, str, int]
-"""App, key and number."""
-_NOT_GIVEN_UP = frozenset({Scheme.STATEMENT_V1, Scheme.EXPO_ROOT_V1})
-"""Keys that every release, or every leaf, hangs on."""
-_GUARDED = frozenset(
-    {KeyVersionState.SUSPENDED, KeyVersionState.PRE_ACTIVATION, KeyVersionState.DEACTIVATED}
-)
 
 
-class Versions:
-    """Changes the lives of key versions."""
+class Versions(Ending):
+    """Changes the lives of key versions; what ends them is guarded."""
 
     def __init__(self, store: Store, access: Access, makes: KeyMaker, clock: Clock) -> None:
-        self._store = store
-        self._access = access
+        super().__init__(store, access, clock)
         self._makes = makes
-        self._clock = clock
 
     @replayed
     async def create(
@@ -153,55 +139,6 @@ class Versions:
             told=lambda life: {"compromisedSince": life.compromised_at},
         )
 
-    async def deactivate(
-        self,
-        caller: Caller,
-        request: Request,
-        name: VersionName,
-        *,
-        reason: str,
-        force: bool,
-    ) -> bytes:
-        """Stop a version from signing for good, if no live native build depends on it."""
-        return await self._guarded(
-            caller,
-            request,
-            name,
-            action=Action.KEY_MANAGE,
-            force=force,
-            guard=lambda view: self._retirable(view, name),
-            act="key.deactivate",
-            how="deactivated",
-            reason=reason,
-            change=lifecycle.deactivate,
-        )
-
-    async def destroy(
-        self,
-        caller: Caller,
-        request: Request,
-        name: VersionName,
-        *,
-        reason: str,
-        delay: int,
-        force: bool,
-    ) -> bytes:
-        """Schedule the destruction of a version that does not sign."""
-        now = self._clock()
-        return await self._guarded(
-            caller,
-            request,
-            name,
-            action=Action.KEY_DESTROY,
-            force=force,
-            guard=lambda view: self._destructible(view, name),
-            act="key.destroy-schedule",
-            how=f"after {lifecycle.in_short(delay)}",
-            reason=reason,
-            change=lambda life: lifecycle.schedule_destruction(life, now, delay),
-            told=lambda life: {"destroyAt": life.destroy_at},
-        )
-
     async def set_cryptoperiod(
         self, caller: Caller, request: Request, app: str, key_id: str, days: int
     ) -> bytes:
@@ -266,112 +203,3 @@ class Versions:
             return lambda _: made
 
         return await self._store.commit(run, request)
-
-    @replayed
-    async def _guarded(
-        self,
-        caller: Caller,
-        request: Request,
-        name: VersionName,
-        *,
-        action: Action,
-        force: bool,
-        guard: Callable[[View], tuple[Obstacle, ...]],
-        act: str,
-        how: str,
-        reason: str,
-        change: Callable[[Life], Life],
-        told: Callable[[Life], dict[str, Json]] = lambda _: {},
-    ) -> bytes:
-        """Change a life, unless that strands devices; forcing takes the consent of others."""
-        fields.text(reason, "reason", 500, least=1)
-        app, key_id, number = name
-        full = f"apps/{app}/keys/{key_id}/versions/{number}"
-
-        def possible(view: View) -> None:
-            change(require_version(view, app, key_id, number).life)
-            against = guard(view)
-            if against and not force:
-                found = situation(view, self._clock(), app, key_id)
-                raise FailedPrecondition(
-                    f"{full}: {in_words(found.trust, self._clock(), against)}",
-                    reason=against[0].reason,
-                )
-
-        # Who consents to one way of ending it has not consented to another.
-        permits = await self.permits(caller, action, app, f"{full} {how}", possible, force=force)
-
-        def run(tx: Transaction) -> Callable[[Sealed], object]:
-            for permit in permits:
-                permit.confirm(tx)
-            possible(tx)
-            version = require_version(tx, app, key_id, number)
-            life, more = change(version.life), forced(guard(tx))
-            told_of = Told(act, caller.principal, reason, {**told(life), **more})
-            made = put(tx, version, life, told_of)
-            return lambda _: made
-
-        return await self._store.commit(run, request)
-
-    async def permits(
-        self,
-        caller: Caller,
-        action: Action,
-        app: str,
-        subject: str,
-        possible: Callable[[View], object],
-        *,
-        force: bool,
-    ) -> list[Permit]:
-        """Authorise an act, and its forcing; nobody is asked to consent to what cannot be done."""
-        wanted = [action, Action.KEY_FORCE_RETIRE] if force else [action]
-        permits, refused = [], list[FailedPrecondition]()
-        for each in wanted:
-            try:
-                permits.append(await self._access.authorise(caller, each, app, subject=subject))
-            except FailedPrecondition as error:
-                refused.append(error)
-        await self._store.read(possible)
-        if refused:
-            # All at once: who asks for one consent must not come back for the next.
-            text = "; and ".join(error.message for error in refused)
-            raise FailedPrecondition(text, reason=refused[0].reason)
-        return permits
-
-    def _retirable(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
-        """Return what deactivating is against.
-
-        The last version of a key can be given up, and the scheme with it.
-
-        Raises:
-            FailedPrecondition: If it is a primary that others could follow, or that statements or
-                certificates hang on.
-        """
-        app, key_id, number = name
-        key = require_key(view, app, key_id)
-        if number == key.primary:
-            others = [v for v in key.versions if v.version != number and v.state in HOPES]
-            if others or key.scheme in _NOT_GIVEN_UP:
-                raise FailedPrecondition(
-                    f"{key.name}/versions/{number} is the primary; rotate to another version first "
-                    "(`privyseal rotation start`)",
-                    reason="KEY_VERSION_PRIMARY",
-                )
-        return before_retiring(number, situation(view, self._clock(), app, key_id))
-
-    def _destructible(self, view: View, name: VersionName) -> tuple[Obstacle, ...]:
-        """Return what destroying is against.
-
-        What is against its retirement, while it is not retired yet; then the builds that only
-        this version could ever serve.
-        """
-        app, key_id, number = name
-        version = require_version(view, app, key_id, number)
-        found = situation(view, self._clock(), app, key_id)
-        if version.state in HOPES:
-            return before_retiring(number, found)
-        hoping = found.trust.hoping_for(found.key, number)
-        if version.state not in _GUARDED or not hoping:
-            return ()
-        text = "live native builds trust no other version that could ever sign for them"
-        return (Obstacle("BUILDS_DEPEND", text, tuple(b.id for b in hoping), forceable=True),)
