@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from privyseal.errors import ClientError, UnreachableError
@@ -114,7 +115,40 @@ def object_url(storage: str, key: str, public_url: str = "") -> str:
     return _join(public_url or storage, key)
 
 
-def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -> str:
+class _Counted(io.RawIOBase):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: BinaryIO, progress: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self._file = file
+        self._progress = progress
+        self._size = os.fstat(file.fileno()).st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self._progress(self._file.tell(), self._size)
+        return data
+
+
+def upload(
+    storage: str,
+    key: str,
+    source: Path | bytes,
+    public_url: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
     """Upload one object whole and return the URL that devices use.
 
     Args:
@@ -124,15 +158,19 @@ def upload(storage: str, key: str, source: Path | bytes, public_url: str = "") -
         key: The object's name under it.
         source: The file, or the bytes.
         public_url: What devices put before the key; the storage's own URL if empty.
+        progress: Told how many bytes of a file were taken, of how many; from another thread.
 
     Raises:
         ClientError: If it cannot be written; nothing half-written is left.
     """
     import obstore
 
-    with _errors(storage):
+    with _errors(storage), contextlib.ExitStack() as opened:
         store = _store(storage)
-        _interruptible(lambda: obstore.put(store, key, source))
+        given: Any = source
+        if progress is not None and isinstance(source, Path):
+            given = _Counted(opened.enter_context(source.open("rb")), progress)
+        _interruptible(lambda: obstore.put(store, key, given))
     return object_url(storage, key, public_url)
 
 

@@ -211,3 +211,15 @@ def test_ctrl_c_during_an_upload_ends_it_at_once(daemon, app, bucket, www):
     assert "interrupted" in err
     assert "Traceback" not in err
     assert releases(daemon, app) == []
+
+
+def test_how_far_an_upload_is_can_be_told(tmp_path):
+    source = tmp_path / "big.zip"
+    source.write_bytes(b"z" * (12 << 20))
+    told = []
+    target = tmp_path / "store"
+    storage.upload(str(target), "a/b.zip", source, "", lambda *so_far: told.append(so_far))
+    assert (target / "a/b.zip").read_bytes() == source.read_bytes()
+    assert told == sorted(told)
+    assert len({done for done, _ in told}) > 2
+    assert told[-1] == (12 << 20, 12 << 20)

@@ -118,7 +118,8 @@ def _upload(out: Output, values: dict[str, Any], to: tuple[str, str], bundle: An
     # The digest in the name makes an object immutable: another content has another name.
     prefix = f"{values['app_id']}/{bundle.sha256.hex()}"
     if values["artifact_type"] == "zip":
-        return str(upload(storage, f"{prefix}.zip", bundle.path, base))
+        with out.progress("uploading") as progress:
+            return str(upload(storage, f"{prefix}.zip", bundle.path, base, progress))
 
     part = bundle.path.with_name("part")
 

@@ -28,7 +28,7 @@ from typing import Any
 from privyseald.keyholder import kek as keks
 from privyseald.keyholder import process
 from privyseald.keyholder.backup import seal_for
-from privyseald.keyholder.confine import confine
+from privyseald.keyholder.confine import confine, name_process
 from privyseald.keyholder.custody import CustodySettings, environment
 from privyseald.keyholder.kek import RAW, KekError, KekRecord
 from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
@@ -349,6 +349,7 @@ def main() -> int:
         away = record is not None and record.provider == "aws-kms"
         # A token's module, in keyholders that inherit this, may reach its device over it.
         confine(network=away or token is not None)
+        name_process("custodian")
     except (OSError, KekError) as error:
         process.say(f"custodian cannot start: {error}\n")
         return 1
