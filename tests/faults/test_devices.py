@@ -49,10 +49,12 @@ def status(port):
         return answer.status
 
 
-def test_connections_that_say_nothing_give_way_to_devices():
+def test_connections_that_say_nothing_give_way_to_devices(monkeypatch):
+    monkeypatch.setattr(connections, "MOST", 100)
+
     async def scenario():
         async with gateway() as port:
-            most = range(connections.MOST + 200)
+            most = range(connections.MOST + 50)
             silent = [await asyncio.open_connection("127.0.0.1", port) for _ in most]
             try:
                 for _ in range(5):
