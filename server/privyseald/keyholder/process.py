@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -93,6 +94,8 @@ def serve(handle: int, secrets: Secrets, settings: HsmSettings | None, parent: i
     # The terminal's signals are for the daemon, which closes the socket when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Searches in a token that went away complain when they are collected, with a trace.
+    sys.unraisablehook = lambda _: None
     try:
         if not is_confined():
             raise OSError("its user can read it")
