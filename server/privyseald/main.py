@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from privyseal import __version__
 
 from privyseald import bootstrap, kek_cli, recovery_cli, setup, wiring
 from privyseald.adapters import pki
+from privyseald.adapters.policies_trial import STACK
 from privyseald.cli import DATA, PATH, fail, read_secret, read_settings
 from privyseald.config import unknown_variables
 from privyseald.keyholder.keystores import HsmDownError
@@ -82,6 +84,12 @@ def serve(data: Path) -> None:
         # What wakes does not take the core from what runs: a tenth to a sixth more signatures
         # where callers are many. Custodian and keyholders inherit it.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    # Whatever the shell's limit is: policies were tried with an eighth of this.
+    threading.stack_size(STACK)
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if soft != resource.RLIM_INFINITY and soft < STACK:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_STACK, (STACK, hard))
     sys.setswitchinterval(0.002)  # the store's thread must not hold up the loop for long
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):

@@ -1,6 +1,7 @@
 """Policies that overflow their parser's stack: refused, and nothing dies of them."""
 
 import asyncio
+import resource
 import threading
 
 import pytest
@@ -97,3 +98,32 @@ def test_texts_that_take_long_do_not_pile_up(world):
     answers = world.run(scenario())
     assert sum(isinstance(one, Unavailable) for one in answers) == 5
     assert sum(isinstance(one, list) for one in answers) == MAX_TRYING
+
+
+def test_what_the_trial_passes_the_daemon_reads_whatever_its_shell_limits(tmp_path):
+    def passes(depth):
+        try:
+            try_out(of("(" * depth + "principal is Token" + ")" * depth), 0)
+        except InvalidArgument:
+            return False
+        return True
+
+    depth = max(d for d in range(20, 161, 20) if passes(d))
+    daemon = Daemon(tmp_path / "data", "approvals = 0\n", own_interpreter=True)
+    daemon.init()
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (512 * 1024, hard))
+    try:
+        daemon.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+    try:
+        file = tmp_path / "deep.cedar"
+        deep = "(" * depth + "principal is Token" + ")" * depth
+        file.write_text(of(deep).replace("permit", "forbid"))
+        officer = daemon.person("olivia", "admin", "security-officer")
+        done = daemon.run("policy", "apply", str(file), **officer)
+        assert done.code == 0, done.err
+        assert daemon.run("doctor").code == 0
+    finally:
+        assert daemon.stop() == 0

@@ -14,11 +14,13 @@ import sys
 import threading
 
 from privyseald.adapters.policies_cedar import CedarPolicies
-from privyseald.model.errors import InvalidArgument
+from privyseald.model.errors import InvalidArgument, Unavailable
 from privyseald.model.policy import Action, Caller, Query
 
-_STACK = 1024 * 1024
-"""Bytes; the daemon's threads have eight times as many."""
+STACK = 8 << 20
+"""Bytes that each of the daemon's threads has."""
+_TRIAL_STACK = STACK // 8
+_DEEP = "are nested too deeply, or too long, to be read; use several policies"
 _SECONDS = 10
 _MEMORY = 2 << 30
 
@@ -32,6 +34,7 @@ def try_out(text: str, approvals: int) -> None:
 
     Raises:
         InvalidArgument: If they are wrong, or nested too deeply to be read.
+        Unavailable: If there is no process to be had.
     """
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed command, no shell
@@ -41,15 +44,20 @@ def try_out(text: str, approvals: int) -> None:
             timeout=_SECONDS,
             check=False,
         )
-        told = json.loads(ended.stdout) if ended.returncode == 0 else None
-    except (subprocess.TimeoutExpired, ValueError):
-        told = None
-    if told is None:
-        raise InvalidArgument(
-            "policies", "are nested too deeply, or too long, to be read; use several policies"
-        )
+    except subprocess.TimeoutExpired:
+        raise InvalidArgument("policies", "take too long to be read; write fewer") from None
+    except OSError:
+        raise _untried() from None
+    if ended.returncode > 0:
+        raise _untried()
+    # A signal ended it: the stack was too small, or the memory.
+    told = json.loads(ended.stdout) if ended.returncode == 0 else _DEEP
     if told:
         raise InvalidArgument("policies", told)
+
+
+def _untried() -> Unavailable:
+    return Unavailable("policies cannot be tried now; try again", reason="POLICIES_UNTRIED")
 
 
 def _try(text: str, approvals: int, told: list[str]) -> None:
@@ -59,6 +67,8 @@ def _try(text: str, approvals: int, told: list[str]) -> None:
             decider.decide(Query(action, "trial"))
     except InvalidArgument as error:
         told.append(error.message.removeprefix("policies: "))
+    except RecursionError:
+        told.append(_DEEP)
     else:
         told.append("")
 
@@ -69,7 +79,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     text, told = sys.stdin.buffer.read().decode(), list[str]()
-    threading.stack_size(_STACK)
+    threading.stack_size(_TRIAL_STACK)
     thread = threading.Thread(target=_try, args=(text, int(sys.argv[1]), told))
     thread.start()
     thread.join()
