@@ -356,7 +356,7 @@ def test_whoever_has_no_terminal_is_told_of_the_file(tmp_path):
 
 
 def test_an_apps_name_is_as_good_as_its_id(daemon):
-    make_app(daemon, "named")
+    assert daemon.ok("app", "create", "--app-id", "apps/named")["appId"] == "named"
     assert daemon.ok("live-update", "list-releases", "--app-id", "apps/named")["releases"] == []
 
 

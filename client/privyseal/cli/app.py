@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from privyseal.cli.common import PATH, Output, command, connect, require_writable, write_new
+from privyseal.cli.common import PATH, Output, command, connect, id_of, require_writable, write_new
 from privyseal.errors import ClientError
 
 commands = click.Group("app", help="Apps.")
 
 
 @command(commands, "create")
-@click.option("--app-id", default="", help="The id; made up if absent.")
+@click.option("--app-id", default="", callback=id_of, help="The id; made up if absent.")
 @click.option("--name", default="", help="A name for people.")
 @click.option("--statement-key", type=PATH, default=None, help="Where to write its public key.")
 @click.option("--in-token", is_flag=True, help="Make the statement key in the daemon's HSM.")

@@ -67,16 +67,16 @@ class StrictCommand(click.Command):
 PATH = _NamedPath(path_type=Path)
 
 
-def _id_of(_context: click.Context, _option: click.Parameter, value: str) -> str:
+def id_of(_context: click.Context, _option: click.Parameter, value: str) -> str:
     """Take an app's name, apps/042a1261, for its id."""
     return value.removeprefix("apps/")
 
 
 APP = click.option(
-    "--app-id", required=True, envvar="PRIVYSEAL_APP_ID", callback=_id_of, help="The app's id."
+    "--app-id", required=True, envvar="PRIVYSEAL_APP_ID", callback=id_of, help="The app's id."
 )
 KEY = click.option("--key", "key", default="capawesome-v1", show_default=True, help="The key's id.")
-ON = click.option("--app-id", default="-", callback=_id_of, help="The app; all of them if absent.")
+ON = click.option("--app-id", default="-", callback=id_of, help="The app; all of them if absent.")
 ROLES = [
     *("admin", "security-officer", "signer", "releaser", "auditor", "approver", "responder"),
 ]

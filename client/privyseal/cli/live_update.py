@@ -18,6 +18,7 @@ from privyseal.cli.common import (
     connect,
     embedded_text,
     enum_name,
+    id_of,
     require_writable,
     write_new,
 )
@@ -119,7 +120,7 @@ def generate_manifest(out: Output, build_dir: Path, *, include_private: bool) ->
 @command(commands, "bundle-artifact", aliases=("bundle",))
 @options(BUILD, PRIVATE, VERSION, RUNTIME, COMMIT[0], *RANGES)
 @KEPT("--signing-key")
-@click.option("--app-id", default="", help="Have it signed for this app.")
+@click.option("--app-id", default="", callback=id_of, help="Have it signed for this app.")
 @click.option("--receipt", type=PATH, default=None, help="Where to write the receipt.")
 @click.option("--output-path", type=PATH, default=Path("bundle.zip"), show_default=True)
 @click.option("--source-maps", is_flag=True, help="Put *.js.map and *.css.map in.")
