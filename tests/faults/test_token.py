@@ -1,6 +1,5 @@
 """A token behind the daemon that fails: what it costs, and how soon it is over."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -8,11 +7,9 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -20,18 +17,10 @@ from privyseal.connection import Connection, load_profile
 from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
-from privyseald.keyholder import wire
 from privyseald.keyholder.hsm_session import UNANSWERED
-from privyseald.keyholder.keystore import TOKEN
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
-from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.keyholder.v1 import keyholder_pb2 as kpb
-from privyseald.model.errors import Unavailable
-from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme, WrappedKey
 
 from tests import spy
-from tests.conftest import custodian
-from tests.contract.test_keyholders import STATEMENT
 from tests.token_app import back_within, new_app, publish
 
 
@@ -194,60 +183,6 @@ def test_a_call_that_hangs_in_the_token_is_ended_in_time(vault, www, tmp_path):
     assert took < 10, said
 
 
-class Broken:
-    """Starts keyholders whose token takes a login, and signs nothing until it is mended."""
-
-    def __init__(self):
-        self.mended = False
-
-    def spawn(self, link, *, token):
-        mine = link.dup()
-        thread = threading.Thread(target=self._serve, args=(mine, token), daemon=True)
-        thread.start()
-        return SimpleNamespace(pid=0, kill=lambda: None, wait=lambda: None)
-
-    def _serve(self, link, token):
-        with link, contextlib.suppress(OSError):
-            link.sendall(wire.frame(kpb.Response(ready=kpb.Ready()).SerializeToString()))
-            buffer = bytearray()
-            while chunk := link.recv(65536):
-                buffer += chunk
-                for message in wire.unframe(buffer):
-                    answer = kpb.Response(id=kpb.Request.FromString(message).id)
-                    if self.mended:
-                        answer.signed_successor.signature = b"s"
-                    else:
-                        answer.failure.kind = kpb.Failure.KIND_TOKEN_DOWN
-                    link.sendall(wire.frame(answer.SerializeToString()))
-                    if not self.mended:
-                        return
-
-
-def test_a_token_that_takes_a_login_and_signs_nothing_does_not_serve():
-    source = Broken()
-    key = WrappedKey(KeyIdentity("a", "k", 1, Scheme.MINISIGN, Algorithm.ED25519), TOKEN + b"x")
-
-    async def scenario():
-        pool = KeyholderPool(source, 1, token=True)
-        await pool.start()
-        try:
-            assert pool.token_serving
-            for _ in range(3):
-                with pytest.raises(Unavailable, match="token cannot be used"):
-                    await pool.sign_successor(key, key, b"", 1)
-                for _ in range(20):
-                    await asyncio.sleep(0.05)
-                    assert not pool.token_serving
-            assert pool.serving
-            source.mended = True
-            await pool.sign_successor(key, key, b"", 1)
-            assert pool.token_serving
-        finally:
-            await pool.stop()
-
-    asyncio.run(asyncio.wait_for(scenario(), 30))
-
-
 def test_health_is_told_honestly(vault, softhsm, tmp_path):
     new_app(vault, tmp_path, "--in-token")
     import grpc
@@ -278,42 +213,6 @@ def test_health_is_told_honestly(vault, softhsm, tmp_path):
     assert becomes("privyseal.keys.software", "SERVING")
     assert becomes("", "SERVING")
     to.close()
-
-
-def test_a_token_that_goes_as_its_keyholder_comes_is_down_and_lacks_no_key(
-    softhsm, tmp_path, monkeypatch
-):
-    for name, value in softhsm.env.items():
-        monkeypatch.setenv(name, value)
-    settings = HsmSettings(
-        softhsm.module, softhsm.label, str(tmp_path), pin_file=str(softhsm.pin_file)
-    )
-    identity = KeyIdentity("a", "k", 1, Scheme.STATEMENT_V1, Algorithm.P256)
-
-    async def scenario(source):
-        pool = KeyholderPool(source, 1, token=True)
-        await pool.start()
-        try:
-            made = await pool.generate(identity, KeyPlace(token=True))
-            softhsm.remove()
-            try:
-                with pytest.raises(Unavailable, match="try again"):
-                    await pool.sign_release(STATEMENT, made.wrapped, [])
-            finally:
-                softhsm.put_back()
-            end = time.monotonic() + 5
-            while True:
-                try:
-                    await pool.sign_release(STATEMENT, made.wrapped, [])
-                    break
-                except Unavailable:
-                    assert time.monotonic() < end
-                    await asyncio.sleep(0.1)
-        finally:
-            await pool.stop()
-
-    with custodian(tmp_path, settings) as source:
-        asyncio.run(scenario(source))
 
 
 def break_it(vault, softhsm, chance):

@@ -158,6 +158,11 @@ class HsmKeystore:
             raise HsmDownError("the token shows no keys any more")
         self._had_keys = shown
 
+    def expect_keys(self) -> None:
+        """Look whether the token shows keys, which it has by now. Raises HsmDownError."""
+        self._had_keys = True
+        self.probe()
+
     def _has_keys_shown(self) -> bool:
         with token_errors():
             return self._has_keys()
@@ -287,6 +292,7 @@ class HsmKeystore:
         named = replace(identity, public_key_sha256=hashlib.sha256(spki).digest())
         HsmKey(private, public, identity.algorithm).sign(b"privyseal keyholder self-test")
         wrapped = WrappedKey(named, self._sealer.seal(named, TOKEN, str(uri).encode()))
+        self._had_keys = True
         return GeneratedKey(wrapped, spki, protection)
 
     def _address(self) -> TokenUri:

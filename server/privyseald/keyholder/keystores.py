@@ -80,6 +80,10 @@ class TokenKeystore(Protocol):
         """Look whether the token is still there."""
         ...
 
+    def expect_keys(self) -> None:
+        """Look whether the token shows the keys that it has."""
+        ...
+
     def generate(self, identity: KeyIdentity) -> GeneratedKey:
         """Make a key pair in the token."""
         ...

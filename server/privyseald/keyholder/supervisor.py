@@ -109,7 +109,7 @@ class KeyholderPool:
             certificate=wire.terms_to_wire(certificate),
         )
         request = pb.Request(generate_key=call)
-        made = (await self._call(request, token=place.token)).generated_key
+        made = (await self._make(request, token=place.token)).generated_key
         return wire.made_from_wire(made, certificate)
 
     async def import_key(
@@ -127,7 +127,7 @@ class KeyholderPool:
             token=token,
             certificate=wire.terms_to_wire(certificate),
         )
-        made = (await self._call(pb.Request(import_key=call), token=token)).generated_key
+        made = (await self._make(pb.Request(import_key=call), token=token)).generated_key
         return wire.made_from_wire(made, certificate)
 
     async def sign_release(
@@ -162,6 +162,13 @@ class KeyholderPool:
                 self._forget_archive(link)
         return signatures
 
+    async def _make(self, request: pb.Request, *, token: bool) -> pb.Response:
+        """Make or take a key; every process with a token knows then that it has one."""
+        made = await self._call(request, token=token)
+        for link in self._with_token if token else ():
+            self._tell(link, pb.Request(expect_keys=pb.ExpectKeys()))
+        return made
+
     async def _hand_over(
         self, link: Link, statement: Statement, pieces: AsyncIterator[bytes]
     ) -> None:
@@ -180,10 +187,14 @@ class KeyholderPool:
 
     def _forget_archive(self, link: Link) -> None:
         """Have a process let go of its archive, also when the caller has gone."""
+        # One that died has let go, too.
+        self._tell(link, pb.Request(take_archive=pb.TakeArchive(first=True)))
+
+    def _tell(self, link: Link, request: pb.Request) -> None:
+        """Send a process what matters only while it lives; its answer does not."""
+        request.id = next(self._ids)
         with contextlib.suppress(Unavailable):
-            empty = pb.Request(id=next(self._ids), take_archive=pb.TakeArchive(first=True))
-            # Whether it answers does not matter: one that died has let go, too.
-            link.send(empty).add_done_callback(lambda done: done.exception())
+            link.send(request).add_done_callback(lambda done: done.exception())
 
     async def sign_successor(
         self, old: WrappedKey, new: WrappedKey, new_public_key: bytes, at: int

@@ -62,6 +62,7 @@ class Worker:
             "sign_successor": self._successor,
             "destroy_key": self._destroy,
             "take_archive": self._take,
+            "expect_keys": self._expect,
             "sign_archive": self._sign_archive,
         }
 
@@ -253,6 +254,10 @@ class Worker:
             raise RefusedError("the archive is too long")
         self._archive += call.piece
         return pb.Response(took_archive=pb.TookArchive())
+
+    def _expect(self, _: pb.Request) -> pb.Response:
+        self._keystore.token().expect_keys()
+        return pb.Response(expected_keys=pb.ExpectedKeys())
 
     def _sign_archive(self, request: pb.Request) -> pb.Response:
         call = request.sign_archive

@@ -332,6 +332,25 @@ class TakeArchive(_message.Message):
 Global___TakeArchive: _TypeAlias = TakeArchive  # noqa: Y015
 
 @_typing.final
+class ExpectKeys(_message.Message):
+    """Another process put a key into the token: a session that shows none has lost its token, or
+    never saw what others did.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectKeys: _TypeAlias = ExpectKeys  # noqa: Y015
+
+@_typing.final
 class SignArchive(_message.Message):
     """Signs the archive that was taken, if it is the one that the content speaks of. It
     stays until another is taken.
@@ -486,6 +505,7 @@ class Request(_message.Message):
     DESTROY_KEY_FIELD_NUMBER: _builtins.int
     TAKE_ARCHIVE_FIELD_NUMBER: _builtins.int
     SIGN_ARCHIVE_FIELD_NUMBER: _builtins.int
+    EXPECT_KEYS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generate_key(self) -> Global___GenerateKey: ...
@@ -507,6 +527,8 @@ class Request(_message.Message):
     def take_archive(self) -> Global___TakeArchive: ...
     @_builtins.property
     def sign_archive(self) -> Global___SignArchive: ...
+    @_builtins.property
+    def expect_keys(self) -> Global___ExpectKeys: ...
     def __init__(
         self,
         *,
@@ -521,12 +543,13 @@ class Request(_message.Message):
         destroy_key: Global___DestroyKey | None = ...,
         take_archive: Global___TakeArchive | None = ...,
         sign_archive: Global___SignArchive | None = ...,
+        expect_keys: Global___ExpectKeys | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "import_key", b"import_key", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "expect_keys", b"expect_keys", "generate_key", b"generate_key", "import_key", b"import_key", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "destroy_key", b"destroy_key", "expect_keys", b"expect_keys", "generate_key", b"generate_key", "id", b"id", "import_key", b"import_key", "sign_archive", b"sign_archive", "sign_backup", b"sign_backup", "sign_checkpoint", b"sign_checkpoint", "sign_import_key", b"sign_import_key", "sign_release", b"sign_release", "sign_successor", b"sign_successor", "take_archive", b"take_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "take_archive", "sign_archive"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["generate_key", "sign_release", "sign_checkpoint", "import_key", "sign_import_key", "sign_backup", "sign_successor", "destroy_key", "take_archive", "sign_archive", "expect_keys"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -667,6 +690,21 @@ class TookArchive(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TookArchive: _TypeAlias = TookArchive  # noqa: Y015
+
+@_typing.final
+class ExpectedKeys(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedKeys: _TypeAlias = ExpectedKeys  # noqa: Y015
 
 @_typing.final
 class SignedArchive(_message.Message):
@@ -841,6 +879,7 @@ class Response(_message.Message):
     DESTROYED_KEY_FIELD_NUMBER: _builtins.int
     TOOK_ARCHIVE_FIELD_NUMBER: _builtins.int
     SIGNED_ARCHIVE_FIELD_NUMBER: _builtins.int
+    EXPECTED_KEYS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     @_builtins.property
     def generated_key(self) -> Global___GeneratedKey: ...
@@ -864,6 +903,8 @@ class Response(_message.Message):
     def took_archive(self) -> Global___TookArchive: ...
     @_builtins.property
     def signed_archive(self) -> Global___SignedArchive: ...
+    @_builtins.property
+    def expected_keys(self) -> Global___ExpectedKeys: ...
     def __init__(
         self,
         *,
@@ -879,12 +920,13 @@ class Response(_message.Message):
         destroyed_key: Global___DestroyedKey | None = ...,
         took_archive: Global___TookArchive | None = ...,
         signed_archive: Global___SignedArchive | None = ...,
+        expected_keys: Global___ExpectedKeys | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "expected_keys", b"expected_keys", "failure", b"failure", "generated_key", b"generated_key", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_key", b"destroyed_key", "expected_keys", b"expected_keys", "failure", b"failure", "generated_key", b"generated_key", "id", b"id", "ready", b"ready", "result", b"result", "signed_archive", b"signed_archive", "signed_backup", b"signed_backup", "signed_checkpoint", b"signed_checkpoint", "signed_import_key", b"signed_import_key", "signed_release", b"signed_release", "signed_successor", b"signed_successor", "took_archive", b"took_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "took_archive", "signed_archive"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["generated_key", "signed_release", "signed_checkpoint", "failure", "ready", "signed_import_key", "signed_backup", "signed_successor", "destroyed_key", "took_archive", "signed_archive", "expected_keys"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 

@@ -1,0 +1,142 @@
+"""The processes that hold a token's session, without a daemon around them."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from privyseald.keyholder import wire
+from privyseald.keyholder.keystore import TOKEN
+from privyseald.keyholder.keystores import HsmSettings
+from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.keyholder.v1 import keyholder_pb2 as kpb
+from privyseald.model.errors import Unavailable
+from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme, WrappedKey
+
+from tests.conftest import custodian
+from tests.contract.test_keyholders import STATEMENT
+
+IDENTITY = KeyIdentity("a", "k", 1, Scheme.STATEMENT_V1, Algorithm.P256)
+
+
+@pytest.fixture
+def settings(softhsm, tmp_path, monkeypatch):
+    for name, value in softhsm.env.items():
+        monkeypatch.setenv(name, value)
+    return HsmSettings(softhsm.module, softhsm.label, str(tmp_path), pin_file=str(softhsm.pin_file))
+
+
+class Broken:
+    """Starts keyholders whose token takes a login, and signs nothing until it is mended."""
+
+    def __init__(self):
+        self.mended = False
+
+    def spawn(self, link, *, token):
+        mine = link.dup()
+        thread = threading.Thread(target=self._serve, args=(mine, token), daemon=True)
+        thread.start()
+        return SimpleNamespace(pid=0, kill=lambda: None, wait=lambda: None)
+
+    def _serve(self, link, token):
+        with link, contextlib.suppress(OSError):
+            link.sendall(wire.frame(kpb.Response(ready=kpb.Ready()).SerializeToString()))
+            buffer = bytearray()
+            while chunk := link.recv(65536):
+                buffer += chunk
+                for message in wire.unframe(buffer):
+                    answer = kpb.Response(id=kpb.Request.FromString(message).id)
+                    if self.mended:
+                        answer.signed_successor.signature = b"s"
+                    else:
+                        answer.failure.kind = kpb.Failure.KIND_TOKEN_DOWN
+                    link.sendall(wire.frame(answer.SerializeToString()))
+                    if not self.mended:
+                        return
+
+
+def test_a_token_that_takes_a_login_and_signs_nothing_does_not_serve():
+    source = Broken()
+    key = WrappedKey(KeyIdentity("a", "k", 1, Scheme.MINISIGN, Algorithm.ED25519), TOKEN + b"x")
+
+    async def scenario():
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            assert pool.token_serving
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="token cannot be used"):
+                    await pool.sign_successor(key, key, b"", 1)
+                for _ in range(20):
+                    await asyncio.sleep(0.05)
+                    assert not pool.token_serving
+            assert pool.serving
+            source.mended = True
+            await pool.sign_successor(key, key, b"", 1)
+            assert pool.token_serving
+        finally:
+            await pool.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+async def becomes(pool, seconds, *, serving):
+    for _ in range(seconds * 20):
+        if pool.token_serving is serving:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+def test_a_token_that_goes_as_its_first_key_is_made_is_missed_by_every_process(
+    softhsm, tmp_path, settings
+):
+    async def scenario(source):
+        pool = KeyholderPool(source, 2, token=True)
+        await pool.start()
+        try:
+            await pool.generate(IDENTITY, KeyPlace(token=True))
+            assert pool.token_serving
+            softhsm.remove()
+            try:
+                # Nobody asks for a signature.
+                assert await becomes(pool, 4, serving=False)
+            finally:
+                softhsm.put_back()
+            assert await becomes(pool, 5, serving=True)
+        finally:
+            await pool.stop()
+
+    with custodian(tmp_path, settings) as source:
+        asyncio.run(scenario(source))
+
+
+def test_a_token_that_goes_as_its_keyholder_comes_is_down_and_lacks_no_key(
+    softhsm, tmp_path, settings
+):
+    async def scenario(source):
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            made = await pool.generate(IDENTITY, KeyPlace(token=True))
+            softhsm.remove()
+            try:
+                with pytest.raises(Unavailable, match="try again"):
+                    await pool.sign_release(STATEMENT, made.wrapped, [])
+            finally:
+                softhsm.put_back()
+            end = time.monotonic() + 5
+            while True:
+                try:
+                    await pool.sign_release(STATEMENT, made.wrapped, [])
+                    break
+                except Unavailable:
+                    assert time.monotonic() < end
+                    await asyncio.sleep(0.1)
+        finally:
+            await pool.stop()
+
+    with custodian(tmp_path, settings) as source:
+        asyncio.run(scenario(source))
