@@ -8,14 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from privyseald.adapters.identity_oidc import OidcTokens
+from privyseald.model.claims import check_claims
 from privyseald.model.errors import TokenRefused
-from privyseald.model.workload import (
-    ATTRIBUTES,
-    Issuer,
-    Provider,
-    check_claims,
-    strict_object,
-)
+from privyseald.model.workload import ATTRIBUTES, Issuer, Provider, strict_object
 
 from tests.ci_systems import SYSTEMS
 

@@ -17,14 +17,8 @@ from jwt import PyJWK, PyJWS
 from jwt.exceptions import PyJWTError
 
 from privyseald.adapters.jwks import Jwks
-from privyseald.model.workload import (
-    MAX_TOKEN,
-    Issuer,
-    Workload,
-    check_claims,
-    refuse,
-    strict_object,
-)
+from privyseald.model.claims import check_claims
+from privyseald.model.workload import MAX_TOKEN, Issuer, Workload, refuse, strict_object
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 # The signature may be empty here: of an unsigned token, the algorithm is what is wrong.
