@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -30,6 +33,33 @@ GROUPS = {
 }
 
 
+_JSON = "privyseal.json"
+"""In a context's `meta`: whether the result is asked for as JSON."""
+
+
+def _values_of(option: str, args: list[str]) -> Iterator[str]:
+    """Yield what an option is given, in either form."""
+    for arg, following in itertools.pairwise([*args, ""]):
+        if arg == option:
+            yield following
+        elif arg.startswith(option + "="):
+            yield arg.partition("=")[2]
+
+
+@contextlib.contextmanager
+def _told_in_json(ctx: click.Context) -> Iterator[None]:
+    """Tell programs of a command line that is wrong as of any other failure."""
+    try:
+        yield
+    except click.ClickException as error:
+        if ctx.meta[_JSON]:
+            import json
+
+            line = " ".join(error.format_message().split())
+            click.echo(json.dumps({"status": "error", "error": line}))
+        raise
+
+
 class LazyGroup(click.Group):
     """A group that knows its verbs' names, and imports them when they are run."""
 
@@ -53,14 +83,17 @@ class LazyGroup(click.Group):
         """Parse, and refuse what is empty."""
         from privyseal.cli.common import refuse_empty
 
-        rest = super().parse_args(ctx, args)
-        refuse_empty(ctx)
+        ctx.meta[_JSON] = "--json" in args or "json" in _values_of("--output", args)
+        with _told_in_json(ctx):
+            rest = super().parse_args(ctx, args)
+            refuse_empty(ctx)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; click itself would make an Abort of Ctrl-C, and exit with 1."""
         try:
-            return super().invoke(ctx)
+            with _told_in_json(ctx):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("privyseal: interrupted", err=True)
             ctx.exit(130)
