@@ -27,7 +27,7 @@ from privyseald.adapters.sql_transaction import SqlView
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.follow import Follower
-from privyseald.gateway.resolve import Resolver
+from privyseald.gateway.resolve import NoUpdate, Resolver
 from privyseald.keyholder import wire
 from privyseald.keyholder.keystore import SoftwareKeystore
 from privyseald.keyholder.keystores import Keystores
@@ -469,7 +469,7 @@ class World:
         device = self.devices[build]
         native = NativeVersion(device.platform, device.version_name, device.version_code)
         served = self.run(self.resolver.channel(APP, "production", native))
-        if served is None or not served.compatible:
+        if isinstance(served, NoUpdate) or not served.compatible:
             return None
         return served
 

@@ -11,7 +11,7 @@ import base64
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from privyseald.gateway.resolve import Resolver
+from privyseald.gateway.resolve import NoUpdate, Resolver
 from privyseald.model.native import NativeVersion
 
 SCHEME = "capawesome-v1"
@@ -27,12 +27,16 @@ async def latest(resolver: Resolver, request: Request) -> Response:
         platform, query.get("appVersionName", ""), query.get("appVersionCode", "")
     )
     served = await resolver.channel(app, channel, device)
-    if served is None or not served.compatible or served.release.type != "zip":
-        return JSONResponse({"message": "no update"}, status_code=404)
+    if isinstance(served, NoUpdate):
+        return _nothing(served)
+    if not served.compatible:
+        return _nothing(NoUpdate.OTHER_NATIVE_VERSION)
+    if served.release.type != "zip":
+        return _nothing(NoUpdate.OTHER_ARTIFACT)
     signature = served.signature(SCHEME)
     if signature is None and served.build is not None:
         # Its binary would refuse what there is.
-        return JSONResponse({"message": "no update"}, status_code=404)
+        return _nothing(NoUpdate.NO_SIGNATURE)
     return JSONResponse(
         {
             "artifactType": "zip",
@@ -44,6 +48,10 @@ async def latest(resolver: Resolver, request: Request) -> Response:
             "url": served.release.url,
         }
     )
+
+
+def _nothing(why: NoUpdate) -> Response:
+    return JSONResponse({"message": "no update"}, status_code=404, headers=why.headers)
 
 
 async def channels(resolver: Resolver, request: Request) -> Response:

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from privyseald.gateway.follow import Certificate
-from privyseald.gateway.resolve import Resolver, Served
+from privyseald.gateway.resolve import NoUpdate, Resolver, Served
 from privyseald.model.native import NativeVersion
 
 SCHEME = "expo-v1"
@@ -54,18 +54,16 @@ class ExpoUpdates:
         if platform not in expo.PLATFORMS or not runtime:
             raise ValueError("expo-platform or expo-runtime-version is missing")
         served = await _newest(self._resolver, request, platform, runtime)
-        wants = headers.get("expo-expect-signature")
-        chosen = (
-            await _chosen(self._resolver, served, now)
-            if served is not None and wants is not None
-            else None
-        )
-        if served is None or (wants is not None and chosen is None):
-            return Response(status_code=204, headers=_HEADERS)
+        if isinstance(served, NoUpdate):
+            return _nothing(served)
         statement = served.receipt.statement
         body = self._manifest(served, platform)
-        if wants is None or chosen is None:
+        wants = headers.get("expo-expect-signature")
+        if wants is None:
             return _answer(request, body, {}, b"")
+        chosen = await _chosen(self._resolver, served, now)
+        if chosen is None:
+            return _nothing(NoUpdate.NO_SIGNATURE)
         signature, certificate = chosen
         each = expo.signatures(statement, signature.signature)[platform]
         # The device compares it with what it is configured with; absent, it means root.
@@ -84,23 +82,29 @@ class ExpoUpdates:
         return found
 
 
+def _nothing(why: NoUpdate) -> Response:
+    return Response(status_code=204, headers={**_HEADERS, **why.headers})
+
+
 async def _newest(
     resolver: Resolver, request: Request, platform: str, runtime: str
-) -> Served | None:
+) -> Served | NoUpdate:
     """Return what a device's channel has for its platform and runtime, if it is not there yet."""
     headers, app = request.headers, request.path_params["app"]
     channel = headers.get("expo-channel-name") or request.query_params.get("channel") or "default"
     # Expo says no native version; a project may have it sent as a header of its own.
     native = headers.get("privyseal-native-version") or runtime
     served = await resolver.channel(app, channel, NativeVersion(platform, native))
-    if served is None or not served.compatible:
-        return None
+    if isinstance(served, NoUpdate):
+        return served
+    if not served.compatible:
+        return NoUpdate.OTHER_NATIVE_VERSION
     statement = served.receipt.statement
     update = statement.expo.update(platform) if statement.expo is not None else None
     if update is None or update.runtime_version != runtime:
-        return None
+        return NoUpdate.OTHER_RUNTIME
     has = headers.get("expo-current-update-id", "").lower()
-    return None if has == expo.update_id(statement, platform) else served
+    return NoUpdate.UP_TO_DATE if has == expo.update_id(statement, platform) else served
 
 
 async def _chosen(

@@ -16,7 +16,7 @@ from privyseal.verify.statement import Statement
 from starlette.responses import JSONResponse, Response
 
 from privyseald.gateway.artifacts import MANIFEST
-from privyseald.gateway.resolve import Resolver
+from privyseald.gateway.resolve import NoUpdate, Resolver
 from privyseald.model.native import NativeVersion
 
 
@@ -40,12 +40,12 @@ async def check_device(
         raise ValueError("device or channel_name is missing")  # noqa: TRY004 - a bad request
     native = NativeVersion(str(device.get("platform", "")), str(device.get("binary_version", "")))
     served = await resolver.channel(app, channel, native)
-    if served is None:
-        return JSONResponse({"data": NOTHING})
+    if isinstance(served, NoUpdate):
+        return _nothing(served)
     if not served.compatible:
-        return JSONResponse({"data": {**NOTHING, "incompatibleUpdateAvailable": True}})
+        return _nothing(NoUpdate.OTHER_NATIVE_VERSION, incompatibleUpdateAvailable=True)
     if device.get("snapshot") == served.snapshot:
-        return JSONResponse({"data": {**NOTHING, "compatible": True}})
+        return _nothing(NoUpdate.UP_TO_DATE, compatible=True)
     return JSONResponse(
         {
             "data": {
@@ -59,6 +59,10 @@ async def check_device(
             }
         }
     )
+
+
+def _nothing(why: NoUpdate, **more: bool) -> Response:
+    return JSONResponse({"data": {**NOTHING, **more}}, headers=why.headers)
 
 
 async def file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.note import NoteVerifier
@@ -16,7 +17,27 @@ from privyseald.model.fields import parts
 from privyseald.model.native import NativeVersion, admits
 from privyseald.ports import Store, View
 
+NO_UPDATE = "privyseal-no-update"
+"""The header that says why, to people: devices' answers have no word for it."""
 _MOST_RECEIPTS, _MOST_BYTES = 1024, 32 << 20
+
+
+class NoUpdate(StrEnum):
+    """Why there is nothing for a device. None of it is a fault, and none of it a secret."""
+
+    NO_CHANNEL = "the app has no such channel"
+    NOT_DEPLOYED = "nothing is deployed to the channel"
+    WITHDRAWN = "the release that is deployed was withdrawn"
+    OTHER_NATIVE_VERSION = "the release is for other native versions"
+    OTHER_ARTIFACT = "the release has no zip"
+    OTHER_RUNTIME = "the release is for other platforms or runtime versions"
+    NO_SIGNATURE = "the release has no signature that the device's binary verifies"
+    UP_TO_DATE = "the device has the release"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an answer without an update says of it."""
+        return {NO_UPDATE: str(self)}
 
 
 @dataclass(frozen=True)
@@ -70,8 +91,8 @@ class Resolver:
         """Return the ids of an app's channels."""
         return (await self._follower.state()).channels_of(app)
 
-    async def channel(self, app: str, channel: str, device: NativeVersion) -> Served | None:
-        """Return what a channel points at, or None if there is nothing.
+    async def channel(self, app: str, channel: str, device: NativeVersion) -> Served | NoUpdate:
+        """Return what a channel points at, or why there is nothing.
 
         Raises:
             VerificationError: If what the store says is not what the log says.
@@ -79,11 +100,13 @@ class Resolver:
         state = await self._follower.state()
         name = state.channels.get(f"apps/{app}/channels/{channel}")
         if name is None:
-            return None
+            return NoUpdate.NO_CHANNEL
         build = state.build(app, device)
         self._counter.note(app, build, device)
-        if not name or (name in state.releases and state.releases[name].withdrawn):
-            return None
+        if not name:
+            return NoUpdate.NOT_DEPLOYED
+        if name in state.releases and state.releases[name].withdrawn:
+            return NoUpdate.WITHDRAWN
         served = await self._served(state, name, device)
         return replace(served, build=build)
 
