@@ -85,14 +85,25 @@ class Followed:
     builds: dict[str, dict[str, NativeBuild]] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
 
+    @staticmethod
+    def concerns(leaf: bytes) -> bool:
+        """Whether a leaf tells of anything that is kept here."""
+        return _kind(leaf) in _APPLY
+
+    def copy(self) -> Followed:
+        """Return another that can be changed without this one."""
+        builds = {app: dict(builds) for app, builds in self.builds.items()}
+        return Followed(dict(self.channels), dict(self.releases), builds, dict(self.certificates))
+
     def apply(self, leaf: bytes) -> None:
-        """Take one more leaf into account. Raises VerificationError if it is malformed."""
-        kind = leaf[len(_ACT) : len(_ACT) + 32].partition(b'"')[0] if leaf[:8] == _ACT else b""
-        if kind not in _APPLY:
-            return
+        """Take one more leaf, which concerns it, into account.
+
+        Raises:
+            VerificationError: If it is malformed.
+        """
         act = parse_object(leaf, "log leaf")
         try:
-            _APPLY[kind](self, act)
+            _APPLY[_kind(leaf)](self, act)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise VerificationError("a leaf of the log is malformed") from error
 
@@ -175,6 +186,10 @@ _APPLY: dict[bytes, Callable[[Followed, dict[str, Any]], None]] = {
 }
 
 
+def _kind(leaf: bytes) -> bytes:
+    return leaf[len(_ACT) : len(_ACT) + 32].partition(b'"')[0] if leaf[:8] == _ACT else b""
+
+
 class Follower:
     """Follows the log.
 
@@ -192,7 +207,7 @@ class Follower:
         self._start()
 
     def _start(self) -> None:
-        self._state = Followed()
+        self._state = self._read = Followed()
         self._growth = merkle.Growth(0, {})
         self._root = EMPTY_ROOT
         self._must: Checkpoint | None = None
@@ -243,7 +258,11 @@ class Follower:
             raise VerificationError("the store lacks leaves of the log")
         for _, leaf, _ in leaves:
             self._growth.append(leaf_hash(leaf))
-            self._state.apply(leaf)
+            if Followed.concerns(leaf):
+                if self._read is self._state:
+                    # Others have it, on another thread, and these leaves are not verified yet.
+                    self._read = self._state.copy()
+                self._read.apply(leaf)
             if self._must is not None and self._growth.size == self._must.size:
                 if self._tree_root() != self._must.root:
                     raise VerificationError("the log is not the one of its last checkpoint")
@@ -256,7 +275,7 @@ class Follower:
         root = self._tree_root()
         if root != head.root:
             raise VerificationError("the leaves do not make the root that the log signed")
-        self._root = root
+        self._root, self._state = root, self._read
         self._growth = merkle.Growth(self._growth.size, self._growth.frontier())
 
     def _tree_root(self) -> bytes:

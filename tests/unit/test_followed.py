@@ -1,0 +1,58 @@
+"""What the gateway knows of the log is what a checkpoint covers, also while it reads on."""
+
+import pytest
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.merkle import leaf_hash
+from privyseald.gateway.follow import Follower
+
+from tests.simulator import World
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def test_what_was_handed_out_does_not_change(world):
+    world.publish()
+    follower = Follower(world.store, world.verifier, world.kept)
+    before = world.run(follower.state())
+    held = (dict(before.channels), dict(before.releases))
+    world.publish()
+    after = world.run(follower.state())
+    assert (before.channels, before.releases) == held
+    assert len(after.releases) == len(before.releases) + 1
+
+
+def test_leaves_are_not_known_before_the_root_is_compared(world, monkeypatch):
+    world.publish()
+    follower = Follower(world.store, world.verifier, world.kept)
+    before = world.run(follower.state())
+    world.publish()
+    seen = []
+    check = Follower._check
+
+    def look(self, head):
+        # All leaves are read here, and none of them is verified.
+        seen.append(self._state is before and len(before.releases) == 1)
+        check(self, head)
+
+    monkeypatch.setattr(Follower, "_check", look)
+    after = world.run(follower.state())
+    assert seen == [True]
+    assert len(after.releases) == 2
+
+
+def test_leaves_that_do_not_make_the_root_are_never_known(world, monkeypatch):
+    world.publish()
+    follower = Follower(world.store, world.verifier, world.kept)
+    before = world.run(follower.state())
+    world.publish()
+    monkeypatch.setattr("privyseald.gateway.follow.leaf_hash", lambda leaf: leaf_hash(leaf + b"x"))
+    with pytest.raises(VerificationError, match="do not make the root"):
+        world.run(follower.state())
+    monkeypatch.undo()
+    assert len(before.releases) == 1
+    assert len(world.run(follower.state()).releases) == 2
