@@ -34,7 +34,7 @@ from privyseald.keyholder.keystores import Keystores
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.keyholder.worker import Worker
 from privyseald.model import rotation
-from privyseald.model.errors import FailedPrecondition
+from privyseald.model.errors import FailedPrecondition, explain
 from privyseald.model.field import NativeBuild
 from privyseald.model.native import NativeVersion
 from privyseald.model.policy import Grant, Role
@@ -240,7 +240,7 @@ class World:
         self.access = Access(self.store, policies, clock, refusals)
         parts = (self.store, self.access, self.keyholder, clock)
         self.renewal = Renewal(self.store, self.keyholder)
-        makes = CertifiedKeys(self.store, self.keyholder, clock)
+        makes = CertifiedKeys(self.store, self.keyholder, clock, self)
         self.keys = Keys(self.store, self.access, makes, clock)
         self.versions = Versions(self.store, self.access, makes, clock)
         self.rotations = Rotations(*parts, versions=self.versions, renewal=self.renewal)
@@ -250,8 +250,9 @@ class World:
         self.releases = Releases(
             self.store, self.access, clock, self.verifier, cover=self.renewal.cover
         )
-        self.sweeper = Sweeper(self.store, self.keyholder, clock)
+        self.sweeper = Sweeper(self.store, self.keyholder, clock, self)
         self.alarms: list[str] = []
+        self.undone: list[tuple[str, str, str]] = []
         self.leaf_keys = Leaves(
             *(self.store, self.keyholder, clock), makes=makes, renewal=self.renewal, alarm=self
         )
@@ -458,6 +459,10 @@ class World:
     def certificate_ends(self, key: str, ends: int, error: str) -> None:
         """Take an alarm, as the port has it."""
         self.alarms.append(key)
+
+    def duty_failed(self, duty: str, error: Exception, of: str = "") -> None:
+        """Take an alarm, as the port has it."""
+        self.undone.append((duty, of, explain(error)))
 
     def days(self, count: float) -> None:
         self.now += int(count * DAY)

@@ -36,7 +36,7 @@ from privyseald.gateway.fetch import Sources
 from privyseald.grpc_ports import listen
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
-from privyseald.model.errors import DomainError, Unavailable
+from privyseald.model.errors import Unavailable
 from privyseald.model.schemes import WrappedKey
 from privyseald.ports import Transaction
 from privyseald.rpc.access_servicer import AccessServicer
@@ -112,7 +112,8 @@ class Daemon:
             kept=self._kept,
         )
         # One of each, whatever the number of ports: they keep caches and counters.
-        store, keyholder = self.store, self.keyholder
+        store, keyholder, alarm = self.store, self.keyholder, LoudAlarm()
+        self._alarm = alarm
         policies = policies_cedar.CedarPolicies(settings.approvals)
         self._refusals = Refusals(store, clock)
         self._access = access = Access(store, policies, clock, self._refusals)
@@ -126,7 +127,7 @@ class Daemon:
         self._grants = Grants(store, access, clock)
         self._credentials = Credentials(store, access, clock)
         self._workloads = Workloads(store, access, tokens(settings), clock, self._refusals)
-        self._consent = Consent(store, access, clock, needed=settings.approvals, alarm=LoudAlarm())
+        self._consent = Consent(store, access, clock, needed=settings.approvals, alarm=alarm)
         own = CaFile(data / "tls/ca.pem")
         domains = {d.name: CaFile(settings.file(d.bundle)) for d in settings.trust_domains}
         self._peers = CertificatePeers(own, domains, clock)
@@ -137,7 +138,7 @@ class Daemon:
             app_rate=settings.app_rate,
         )
         self._renewal = Renewal(store, keyholder)
-        makes = CertifiedKeys(store, keyholder, clock)
+        makes = CertifiedKeys(store, keyholder, clock, alarm)
         self._keys = Keys(store, access, makes, clock)
         self._versions = Versions(store, access, makes, clock)
         self._rotations = Rotations(
@@ -145,9 +146,9 @@ class Daemon:
         )
         self._field = FieldStatus(store, access, clock)
         self._builds = NativeBuilds(store, access, clock, self._renewal.cover)
-        self._sweeper = Sweeper(store, keyholder, clock)
+        self._sweeper = Sweeper(store, keyholder, clock, alarm)
         self._leaves = Leaves(
-            *(store, keyholder, clock), makes=makes, renewal=self._renewal, alarm=LoudAlarm()
+            *(store, keyholder, clock), makes=makes, renewal=self._renewal, alarm=alarm
         )
         self._check_ins = CheckInCounter(store, clock)
         self._signing = Signing(
@@ -257,7 +258,7 @@ class Daemon:
         await asyncio.gather(*(server.stop(5) for server in self._servers))
         if self._gateway is not None:
             await self._gateway.stop()
-        await self._attempt(self._check_ins.flush)
+        await self._attempt("write counts of check-ins", self._check_ins.flush)
         await self.store.close()
         await self.keyholder.stop()
         await asyncio.to_thread(self.log_keyholder.stop)
@@ -270,22 +271,23 @@ class Daemon:
 
     async def _do_what_is_due(self) -> None:
         # Beside the health: making keys and signing again can take its time.
-        duties = (self._refusals.flush, self._check_ins.flush, self._sweeper.sweep)
+        duties = {
+            "write counts of refusals": self._refusals.flush,
+            "write counts of check-ins": self._check_ins.flush,
+            "sweep": self._sweeper.sweep,
+            "rotate leaves": self._leaves.rotate,
+        }
         while True:
             await asyncio.sleep(_DUTY_SECONDS)
-            for due in (*duties, self._leaves.rotate):
-                await self._attempt(due)
+            for name, duty in duties.items():
+                await self._attempt(name, duty)
 
-    @staticmethod
-    async def _attempt(duty: Callable[[], Awaitable[None]]) -> None:
+    async def _attempt(self, name: str, duty: Callable[[], Awaitable[None]]) -> None:
         """Do a duty; whatever goes wrong with it keeps nothing else from being done."""
         try:
             await duty()
-        except DomainError:
-            return
         except Exception as error:  # noqa: BLE001 - as said
-            name = type(error).__name__
-            structlog.get_logger("privyseald").error("a duty failed", error=name)
+            self._alarm.duty_failed(name, error)
 
     async def _tell_health(self) -> None:
         """Say honestly what can sign: the whole, and each place where keys are."""

@@ -27,7 +27,7 @@ from privyseald.adapters.repositories_rotation import add_check_ins
 from privyseald.adapters.sql_engine import READER, make_engine
 from privyseald.adapters.sql_transaction import SealedGroup, SqlTransaction, SqlView, stored
 from privyseald.model import merkle
-from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
+from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable, explain
 from privyseald.model.field import CheckIns
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import LogHead
@@ -109,7 +109,7 @@ class SqlStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
-            self._log.error("store cannot be read", error=type(error).__name__)
+            self._log.error("store cannot be read", error=explain(error))
             raise Unavailable("the store cannot be read now", reason="STORE_DOWN") from None
 
     async def count(self, counts: Sequence[tuple[str, CheckIns]]) -> None:
@@ -163,12 +163,12 @@ class SqlStore:
         except DomainError as error:
             failure: Exception = error
             self._log.error("commit refused", reason=error.reason, message=error.message)
-        except SQLAlchemyError as error:
-            failure = Unavailable("the store cannot be written now", reason="STORE_DOWN")
-            self._log.error("commit failed", error=type(error).__name__)
+        except (SQLAlchemyError, OSError) as error:
+            failure = Unavailable("the store cannot be written now; try again", reason="STORE_DOWN")
+            self._log.error("commit failed", error=explain(error))
         except Exception as error:  # noqa: BLE001 - the callers must hear of it, whatever it is
-            failure = Unavailable("the log cannot be signed now", reason="LOG_DOWN")
-            self._log.error("commit failed", error=type(error).__name__)
+            failure = error
+            self._log.error("commit failed", error=explain(error))
         else:
             return outcomes
         self._frontier = None
@@ -247,13 +247,13 @@ class SqlStore:
                     return answer
             finish = waiting.act(transaction)
             transaction.end_act()
-        except DomainError as error:
+        except SQLAlchemyError as error:
             transaction.undo_act()
-            return error
+            self._log.error("act failed", error=explain(error))
+            return Unavailable("the act could not be recorded; try again", reason="STORE_DOWN")
         except Exception as error:  # noqa: BLE001 - an act's error is its caller's alone
             transaction.undo_act()
-            self._log.error("act failed", error=type(error).__name__)
-            return Unavailable("the act could not be recorded; try again", reason="STORE_DOWN")
+            return error
         return finish
 
     def _grow(

@@ -28,7 +28,7 @@ from privyseald.gateway.fetch import ArtifactError, Fetcher, Sources
 from privyseald.gateway.follow import Follower
 from privyseald.gateway.manifests import ManifestFiles
 from privyseald.gateway.resolve import Resolver
-from privyseald.model.errors import DomainError
+from privyseald.model.errors import DomainError, explain
 from privyseald.ports import LastCheckpoint, Store
 
 MAX_BODY = 64 * 1024
@@ -151,7 +151,7 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
         except (ValueError, RecursionError):
             return _error(400, "the request is malformed")
         except Exception as error:  # noqa: BLE001 - no traceback in the log, nor at a device
-            _log.error("fault in the gateway", path=request.url.path, error=type(error).__name__)
+            _log.error("fault in the gateway", path=request.url.path, error=explain(error))
             return _error(503, _NOT_SERVED)
 
     return run

@@ -17,6 +17,10 @@ DomainError
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
+_FRAMES = 3
+
 
 class DomainError(Exception):
     """What went wrong and what to do, in a sentence fit for the caller.
@@ -94,3 +98,19 @@ class CounterTakenError(Unavailable):
         super().__init__(
             "another replica took the release counter; try again", reason="COUNTER_TAKEN"
         )
+
+
+def explain(error: BaseException) -> str:
+    """Return what went wrong, for the daemon's log.
+
+    Of a fault of the daemon's own that is where it happened, and no value that it happened with:
+    it could be a secret.
+    """
+    if isinstance(error, DomainError):
+        return f"{error.reason}: {error.message}"
+    places, frame = [], error.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        places.append(f"{PurePath(code.co_filename).name}:{frame.tb_lineno}")
+        frame = frame.tb_next
+    return " < ".join([type(error).__name__, *reversed(places[-_FRAMES:])])

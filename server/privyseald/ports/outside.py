@@ -165,6 +165,16 @@ class Alarm(Protocol):
         """
         ...
 
+    def duty_failed(self, duty: str, error: Exception, of: str = "") -> None:
+        """Tell of something that was due, and could not be done; it is tried again.
+
+        Args:
+            duty: What was to be done, in words.
+            error: What kept it from that.
+            of: The name of what it was due for, if that is one thing.
+        """
+        ...
+
 
 class Clock(Protocol):
     """Tells the time."""

@@ -33,7 +33,7 @@ def to_status(error: Exception) -> status_pb2.Status:
     """Return the status for an error; of an unknown one the caller sees an id only."""
     if not isinstance(error, errors.DomainError):
         error_id = secrets.token_hex(6)
-        _log.error("internal error", error_id=error_id, error=type(error).__name__)
+        _log.error("internal error", error_id=error_id, error=errors.explain(error))
         return status_pb2.Status(
             code=code_pb2.INTERNAL, message=f"internal error {error_id}; the daemon's log has it"
         )

@@ -14,7 +14,7 @@ from privyseald.model.schemes import (
     Scheme,
     WrappedKey,
 )
-from privyseald.ports import Clock, Keyholder, Store, View
+from privyseald.ports import Alarm, Clock, Keyholder, Store, View
 
 CERTIFIED = frozenset({Scheme.EXPO_V1, Scheme.EXPO_ROOT_V1})
 EMBEDDED_DAYS = 25 * 365
@@ -30,9 +30,16 @@ class CertifiedKeys:
 
     Of an app with an `expo-root-v1` key whose primary is active, that issues those of `expo-v1`
     versions; of others they are self-signed.
+
+    Args:
+        store: The store.
+        keyholder: Makes the key pairs.
+        clock: Tells the time.
+        alarm: Told of key pairs that stay where they are, though nobody has them.
     """
 
-    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock) -> None:
+    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock, alarm: Alarm) -> None:
+        self._alarm = alarm
         self._store = store
         self._keyholder = keyholder
         self._clock = clock
@@ -59,8 +66,10 @@ class CertifiedKeys:
         try:
             if await self._store.read(lambda view: view.keys.by_digest(digest)) is None:
                 await self._keyholder.destroy(made)
-        except DomainError:
-            return
+        except DomainError as error:
+            self._alarm.duty_failed(
+                "destroy a key that was made for nothing", error, made.identity.name
+            )
 
     async def terms(
         self, identity: KeyIdentity, *, exists: bool = False

@@ -83,7 +83,8 @@ class Leaves:
         try:
             await self._rotate(app, key_id)
         except Exception as failure:  # noqa: BLE001 - one key keeps no other from its turn
-            return type(failure).__name__
+            self._alarm.duty_failed("rotate a leaf", failure, f"apps/{app}/keys/{key_id}")
+            return getattr(failure, "reason", type(failure).__name__)
         return ""
 
     async def _rotate(self, app: str, key_id: str) -> None:

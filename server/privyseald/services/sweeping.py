@@ -9,7 +9,7 @@ from privyseald.model.errors import DomainError
 from privyseald.model.obstacles import before_retiring
 from privyseald.model.records import KeyVersionRecord
 from privyseald.model.schemes import KeyVersionState
-from privyseald.ports import Clock, Keyholder, Sealed, Store, Transaction, View
+from privyseald.ports import Alarm, Clock, Keyholder, Sealed, Store, Transaction, View
 from privyseald.services.field_status import situation
 from privyseald.services.key_records import Told, put, require_version
 
@@ -24,9 +24,11 @@ class Sweeper:
         store: The store.
         keyholder: Destroys private keys.
         clock: Tells the time.
+        alarm: Told of what could not be done.
     """
 
-    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock) -> None:
+    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock, alarm: Alarm) -> None:
+        self._alarm = alarm
         self._store = store
         self._keyholder = keyholder
         self._clock = clock
@@ -60,7 +62,8 @@ class Sweeper:
         try:
             if version.blob:
                 await self._keyholder.destroy(version.wrapped)
-        except DomainError:
+        except DomainError as error:
+            self._alarm.duty_failed("destroy", error, version.name)
             return
 
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:
@@ -69,7 +72,7 @@ class Sweeper:
             put(tx, found, life, Told("key.destroy", DAEMON, "its time has come"))
             return lambda _: b""
 
-        await self._try(act)
+        await self._try("destroy", version, act)
 
     async def _expire(self, version: KeyVersionRecord, told: int, now: int) -> bool:
         """Tell of the end, and end it; return whether that is done."""
@@ -101,7 +104,7 @@ class Sweeper:
                 put(tx, found, life, Told("key.deactivate", DAEMON, "its cryptoperiod is over"))
             return lambda _: b""
 
-        return await self._try(act)
+        return await self._try("end a cryptoperiod", version, act)
 
     @staticmethod
     def _free(view: View, version: KeyVersionRecord, now: int) -> bool:
@@ -109,10 +112,16 @@ class Sweeper:
         found = situation(view, now, version.app, version.key)
         return version.version != found.key.primary and not before_retiring(version.version, found)
 
-    async def _try(self, act: Callable[[Transaction], Callable[[Sealed], bytes]]) -> bool:
+    async def _try(
+        self,
+        duty: str,
+        version: KeyVersionRecord,
+        act: Callable[[Transaction], Callable[[Sealed], bytes]],
+    ) -> bool:
         try:
             await self._store.commit(act)
-        except DomainError:
+        except DomainError as error:
+            self._alarm.duty_failed(duty, error, version.name)
             return False
         return True
 
