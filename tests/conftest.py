@@ -228,7 +228,8 @@ class Daemon:
 @contextlib.contextmanager
 def custodian(folder: Path, token=None):
     """A custodian, for keyholders without a daemon; its key is in `folder`."""
-    from privyseald.keyholder.custody import Custody, CustodySettings
+    from privyseald.keyholder.custody import Custody
+    from privyseald.keyholder.custody_settings import CustodySettings
 
     kek = folder / "kek"
     if not kek.exists():

@@ -12,7 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
-from privyseald.keyholder.custody import Custody, CustodySettings
+from privyseald.keyholder.custody import Custody
+from privyseald.keyholder.custody_settings import CustodySettings
 
 KEYHOLDERS = 8
 

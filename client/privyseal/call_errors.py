@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -13,6 +13,7 @@ from privyseal.errors import ClientError, UnreachableError
 if TYPE_CHECKING:
     from privyseal.connection import Profile
 
+_Detail = TypeVar("_Detail", error_details_pb2.ErrorInfo, error_details_pb2.BadRequest)
 _OPTIONS = {
     "parent": "--app-id",
     "app_id": "--app-id",
@@ -53,9 +54,10 @@ def _refused(error: grpc.RpcError, details: str, profile: Profile) -> str:
             "what CI says of this job counts for one app, and this names none: add --app-id where "
             "the command takes it, or use an API token or a client certificate"
         )
-    for field, option in _OPTIONS.items():
-        if details.startswith(f"{field}: "):
-            return option + details.removeprefix(field)
+    wrong = _detail(error, error_details_pb2.BadRequest())
+    for violation in wrong.field_violations if wrong is not None else ():
+        option = _OPTIONS.get(violation.field, violation.field)
+        return f"{option}: {violation.description.removeprefix(f'{violation.field}: ')}"
     return details or error.code().name.lower().replace("_", " ")
 
 
@@ -80,14 +82,19 @@ def _unreachable(details: str, profile: Profile) -> str:
 
 def reason_of(error: grpc.RpcError) -> str:
     """Return the reason that the daemon gives (google.rpc.ErrorInfo), if it gave one."""
+    info = _detail(error, error_details_pb2.ErrorInfo())
+    return str(info.reason) if info is not None else ""
+
+
+def _detail(error: grpc.RpcError, wanted: _Detail) -> _Detail | None:
+    """Return the detail of one kind that the daemon gives, if it gave one."""
     metadata: Any = error.trailing_metadata() or ()
     for name, value in metadata:
         if name == "grpc-status-details-bin":
             for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return str(info.reason)
-    return ""
+                if detail.Unpack(wanted):
+                    return wanted
+    return None
 
 
 def retryable(error: grpc.RpcError) -> bool:

@@ -18,7 +18,8 @@ from privyseald.adapters import pki, schema
 from privyseald.adapters.repositories_access import grant_row
 from privyseald.adapters.sql_engine import make_engine, migrate
 from privyseald.config import Settings
-from privyseald.keyholder.custody import Custody, CustodySettings
+from privyseald.keyholder.custody import Custody
+from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.kek import RAW
 from privyseald.keyholder.keystore import KEK_SIZE
 from privyseald.keyholder.log_keyholder import LogKeyholder

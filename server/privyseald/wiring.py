@@ -17,7 +17,8 @@ from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.config import IssuerSettings, Settings
 from privyseald.gateway.connections import MOST, PatientServer
-from privyseald.keyholder.custody import Custody, CustodySettings
+from privyseald.keyholder.custody import Custody
+from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.model.workload import Issuer
 

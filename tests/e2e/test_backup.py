@@ -17,7 +17,8 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.note import NoteVerifier
 from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.keyholder.backup import SealedKek, open_with_shares, seal_for
-from privyseald.keyholder.custody import Custody, CustodySettings
+from privyseald.keyholder.custody import Custody
+from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.kek import KekError
 
 from tests import zygote

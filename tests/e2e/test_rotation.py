@@ -226,7 +226,7 @@ def test_an_emergency_on_the_command_line(team, app, www, tmp_path):
     assert "none of the log's" in nothing.err
     some = team.run("log", "list", "--app-id", app, "--last", 2)
     assert len(some.out.splitlines()) == 2
-    assert "the last 2 of" in some.err
+    assert "the last 2; --last 0 shows all" in some.err
     mine = team.ok("log", "list", "--last", 0, "--principal", "certificate:nobody")
     assert mine["entries"] == []
 

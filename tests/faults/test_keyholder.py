@@ -19,7 +19,7 @@ from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
 from privyseald.keyholder import custodian as custodian_module
 from privyseald.keyholder import supervisor
-from privyseald.keyholder.custody import CustodySettings
+from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool

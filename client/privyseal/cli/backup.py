@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from privyseal.cli.common import PATH, Output, command, connect
-from privyseal.cli.verify import read
+from privyseal.cli.verify import read, read_log_key
 
 commands = click.Group("backup", help="Make, check and open backups.")
 _SECONDS = 3600.0
@@ -90,9 +90,9 @@ def verify(out: Output, backup: Path, log_key: Path) -> None:
 
     from privyseal.errors import ClientError
     from privyseal.verify.backup import verify as check
-    from privyseal.verify.note import NoteVerifier, open_checkpoint
+    from privyseal.verify.note import open_checkpoint
 
-    verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    verifier = read_log_key(log_key)
     try:
         with backup.open("rb") as file:
             header = check(file, verifier)

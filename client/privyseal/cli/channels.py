@@ -19,7 +19,6 @@ def create_channel(out: Output, app_id: str, name: str, *, ignore_errors: bool) 
 
     Example: privyseal live-update create-channel --app-id 042a1261 --name production
     """
-    from privyseal.errors import ClientError
     from privyseal.v1 import release_service_pb2 as pb
 
     with connect() as to:
@@ -27,7 +26,7 @@ def create_channel(out: Output, app_id: str, name: str, *, ignore_errors: bool) 
         try:
             to.call(to.releases.CreateChannel, request)
         except ClientError as error:
-            if not (ignore_errors and str(error).endswith("exists")):
+            if not ignore_errors or error.reason != "CHANNEL_EXISTS":
                 raise
     out.done({"status": "ok", "channel": name}, f"channel {name} is there")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from privyseal.cli.common import Output, command, connect
+from privyseal.cli.common import Output, command, connect, id_of
 from privyseal.errors import ClientError
 
 commands = click.Group("doctor")
@@ -34,7 +34,13 @@ class _Checks:
 
 
 @command(commands, "doctor")
-@click.option("--app-id", default="", envvar="PRIVYSEAL_APP_ID", help="For a job CI vouches for.")
+@click.option(
+    "--app-id",
+    default="",
+    envvar="PRIVYSEAL_APP_ID",
+    callback=id_of,
+    help="For a job CI vouches for.",
+)
 def doctor(out: Output, app_id: str) -> None:
     """Check the profile, the connection, the credential and the storage.
 

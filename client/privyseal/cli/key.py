@@ -21,6 +21,7 @@ from privyseal.cli.common import (
     write_new,
 )
 from privyseal.cli.key_life import commands, state_of, times_of
+from privyseal.cli.verify import read_log_key
 
 
 @command(commands, "list")
@@ -145,7 +146,6 @@ def import_key(
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
     from privyseal.verify.importing import ImportTarget, open_import_key, seal
-    from privyseal.verify.note import NoteVerifier
 
     def passphrase() -> str:
         if passphrase_file is not None:
@@ -154,7 +154,7 @@ def import_key(
 
     key = reader.load(read_text(private_key, "private key").encode(), passphrase)
     scheme = where["scheme"]
-    verifier = NoteVerifier.parse(read_text(log_key, "log key"))
+    verifier = read_log_key(log_key)
     with connect() as to:
         note = to.call(to.keys.GetImportKey, pb.GetImportKeyRequest()).note
         target = ImportTarget(app_id, scheme, scheme, key.algorithm, key.public_key_sha256)

@@ -22,6 +22,7 @@ from privyseal.cli.common import (
     time_text,
     write_new,
 )
+from privyseal.cli.verify import read_log_key
 
 commands = click.Group("key", help="Keys and their versions.")
 REASON = click.option("--reason", required=True)
@@ -292,7 +293,6 @@ def verify_successors(out: Output, chain: Path, public_key: Path, log_key: Path 
     from privyseal.verify.canonical import canonical
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.keys import load_public_key, spki_pem
-    from privyseal.verify.note import NoteVerifier
     from privyseal.verify.successor import Logged, follow, read_record, verify_logged
 
     try:
@@ -306,7 +306,7 @@ def verify_successors(out: Output, chain: Path, public_key: Path, log_key: Path 
     steps = follow(records, load_public_key(text.encode()))
     newest = spki_pem(steps[-1].new_public_key) if steps else text
     if log_key is not None:
-        verifier = NoteVerifier.parse(read_text(log_key, "log key"))
+        verifier = read_log_key(log_key)
         taken = {step.new for step in steps}
         for record, proof in zip(records, proofs, strict=True):
             if read_record(record)[0].new not in taken:

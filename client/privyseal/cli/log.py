@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from privyseal.cli.common import PATH, Output, command, connect, write_new
-from privyseal.cli.verify import read
+from privyseal.cli.common import PATH, Output, command, connect, id_of, write_new
+from privyseal.cli.verify import read, read_log_key
 
 commands = click.Group("log", help="The transparency log.")
-_PROOFS = 16
+_PROOFS, _PAGE = 16, 1000
 LOG_KEY = click.option("--log-key", type=PATH, required=True, help="The log's vkey file.")
 
 
@@ -25,9 +25,9 @@ def checkpoint(out: Output, log_key: Path, target: Path | None) -> None:
     Example: privyseal log checkpoint --log-key log.vkey --out checkpoint.txt
     """
     from privyseal.v1 import log_service_pb2 as pb
-    from privyseal.verify.note import NoteVerifier, open_checkpoint
+    from privyseal.verify.note import open_checkpoint
 
-    verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    verifier = read_log_key(log_key)
     with connect() as to:
         note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
     found = open_checkpoint(note, verifier)
@@ -49,10 +49,9 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
     from privyseal.verify.canonical import parse_object
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.merkle import leaf_hash
-    from privyseal.verify.note import NoteVerifier
     from privyseal.verify.receipt import verify_receipt
 
-    verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    verifier = read_log_key(log_key)
     receipts: dict[str, tuple[str, int, str]] = {}
 
     def keep(release: Any, receipt: bytes) -> None:
@@ -128,7 +127,7 @@ def _verified(to: Any, known: list[bytes], verifier: Any) -> tuple[list[bytes], 
 
     note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
     head = open_checkpoint(note, verifier)
-    leaves = _leaves(to, head.size, known)
+    leaves = [*known, *_leaves(to, len(known), head.size)][: head.size]
     if root_of([leaf_hash(leaf) for leaf in leaves]) != head.root:
         raise VerificationError("the leaves do not make the root that the checkpoint signs")
     return leaves, head
@@ -136,31 +135,38 @@ def _verified(to: Any, known: list[bytes], verifier: Any) -> tuple[list[bytes], 
 
 @command(commands, "list")
 @click.option("--act", multiple=True, help="Only these acts, such as refusal; repeatable.")
-@click.option("--app-id", default="", help="Only what is about this app.")
+@click.option("--app-id", default="", callback=id_of, help="Only what is about this app.")
 @click.option("--principal", default="", help="Only what this one did, such as token:8s2…")
 @click.option("--last", default=50, show_default=True, help="The newest so many; 0 for all.")
 def list_entries(out: Output, act: tuple[str, ...], app_id: str, principal: str, last: int) -> None:
     """List what was done, and what was refused, newest last.
 
+    As the daemon tells it; `privyseal log verify` is what checks the log.
+
     Example: privyseal log list --act refusal --app-id 042a1261
     """
-    from privyseal.v1 import log_service_pb2 as pb
     from privyseal.verify.canonical import parse_object
 
+    pages: list[list[dict[str, Any]]] = []
     with connect() as to:
-        note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
-        leaves = _leaves(to, int(note.split("\n")[1]))
-    rows: list[dict[str, Any]] = [
-        {"index": index, "leaf": leaf}
-        for index, leaf in enumerate(parse_object(leaf, "log leaf") for leaf in leaves)
-        if (not act or leaf["act"] in act)
-        and (not app_id or _is_about(leaf, app_id))
-        and (not principal or leaf["principal"] == principal)
-    ]
+        size = start = _size(to)
+        while start > 0 and not 0 < last <= sum(map(len, pages)):
+            start, end = max(0, start - _PAGE), start
+            page = [
+                {"index": index, "leaf": leaf}
+                for index, leaf in enumerate(
+                    (parse_object(leaf, "log leaf") for leaf in _leaves(to, start, end)), start
+                )
+                if (not act or leaf["act"] in act)
+                and (not app_id or _is_about(leaf, app_id))
+                and (not principal or leaf["principal"] == principal)
+            ]
+            pages.append(page)
+    rows = [row for page in reversed(pages) for row in page]
     if not rows:
-        out.note(f"none of the log's {len(leaves):,} entries is such a one")
-    elif 0 < last < len(rows):
-        out.note(f"the last {last} of {len(rows):,}; --last 0 shows all")
+        out.note(f"none of the log's {size:,} entries is such a one")
+    elif start > 0 or 0 < last < len(rows):
+        out.note(f"the last {last}; --last 0 shows all")
     rows = rows[-last:]
     out.done({"entries": rows}, *(_entry_line(r["index"], r["leaf"]) for r in rows))
 
@@ -180,18 +186,26 @@ def _entry_line(index: int, leaf: dict[str, Any]) -> str:
     return f"{index:>6}  {when}  {leaf['act']:<18} {leaf['principal']:<24} {told}"
 
 
-def _leaves(to: Any, size: int, known: Sequence[bytes] = ()) -> list[bytes]:
+def _size(to: Any) -> int:
+    """Return how many leaves the log has, as the daemon says."""
+    from privyseal.v1 import log_service_pb2 as pb
+
+    return int(to.call(to.log.ListEntries, pb.ListEntriesRequest(page_size=1)).log_size)
+
+
+def _leaves(to: Any, start: int, end: int) -> list[bytes]:
+    """Return the leaves from one index up to another. Raises VerificationError."""
     from privyseal.v1 import log_service_pb2 as pb
     from privyseal.verify.errors import VerificationError
 
-    leaves = list(known)
-    while len(leaves) < size:
-        request = pb.ListEntriesRequest(start=len(leaves), page_size=1000)
+    leaves: list[bytes] = []
+    while (at := start + len(leaves)) < end:
+        request = pb.ListEntriesRequest(start=at, page_size=min(_PAGE, end - at))
         page = to.call(to.log.ListEntries, request).entries
-        if not page or [e.index for e in page] != list(range(len(leaves), len(leaves) + len(page))):
-            raise VerificationError(f"the daemon does not show leaf {len(leaves)}")
+        if not page or [e.index for e in page] != list(range(at, at + len(page))):
+            raise VerificationError(f"the daemon does not show leaf {at}")
         leaves += [entry.leaf for entry in page]
-    return leaves[:size]
+    return leaves[: end - start]
 
 
 def _compare(facts: dict[str, str], told: dict[str, str], changed: set[str]) -> None:
@@ -236,14 +250,14 @@ def proved_promotions(to: Any, records: Sequence[bytes], log_key: Path) -> dict[
     from privyseal.v1 import log_service_pb2 as pb
     from privyseal.verify.canonical import parse_object
     from privyseal.verify.errors import VerificationError
-    from privyseal.verify.note import NoteVerifier
+    from privyseal.verify.note import open_checkpoint
     from privyseal.verify.successor import PROMOTE_ACT, Logged, verify_logged
 
-    verifier = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    verifier = read_log_key(log_key)
     note = to.call(to.log.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
-    size = int(note.split("\n")[1])
+    size = open_checkpoint(note, verifier).size
     wanted, found = {record.decode(): record for record in records}, {}
-    for index, leaf in enumerate(_leaves(to, size)):
+    for index, leaf in enumerate(_leaves(to, 0, size)):
         act = parse_object(leaf, "log leaf")
         if act["act"] != PROMOTE_ACT or act["successor"] not in wanted:
             continue

@@ -13,6 +13,7 @@ from privyseal.cli.common import PATH, Output, command
 from privyseal.errors import ClientError
 
 if TYPE_CHECKING:
+    from privyseal.verify.note import NoteVerifier
     from privyseal.verify.receipt import Receipt
 
 commands = click.Group("verify")
@@ -26,14 +27,20 @@ def read(path: Path, what: str) -> bytes:
         raise ClientError(f"cannot read the {what} {path}: {error.strerror}") from None
 
 
+def read_log_key(path: Path) -> NoteVerifier:
+    """Read the log's verifier key. Raises ClientError, VerificationError."""
+    from privyseal.verify.note import NoteVerifier
+
+    return NoteVerifier.parse(read(path, "log key").decode("utf-8", "replace"))
+
+
 def verified(bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> Receipt:
     """Return a receipt that was verified, and that its bundle is the one given."""
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.keys import load_public_key
-    from privyseal.verify.note import NoteVerifier
     from privyseal.verify.receipt import verify_receipt
 
-    log = NoteVerifier.parse(read(log_key, "log key").decode("utf-8", "replace"))
+    log = read_log_key(log_key)
     key = load_public_key(read(public_key, "public key"))
     proven = verify_receipt(read(receipt, "receipt"), log=log, statement_key=key)
     hasher, length = hashlib.sha256(), 0

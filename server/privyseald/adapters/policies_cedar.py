@@ -157,16 +157,14 @@ class CedarSet:
         self._named = named
         self._deciders: dict[Any, CedarDecider] = {}
 
-    def decider(self, caller: Caller) -> CedarDecider:
-        """Return the policies as they apply to a caller."""
+    def decider(self, caller: Caller, *, keep: bool = True) -> CedarDecider:
+        """Return the policies as they apply to a caller; see the port."""
         attributes = self._attributes(caller)
         matching = tuple(g.id for g in caller.grants if not g.mismatch(caller.attributes))
         # All that a decision depends on, besides the question.
         alike = (caller.principal, caller.grants, matching, tuple(attributes.items()))
         known = self._deciders.get(alike)
         if known is None:
-            if len(self._deciders) >= _MAX_DECIDERS:
-                self._deciders.clear()
             linked = self._policies.with_linked_batch([_link(grant) for grant in caller.grants])
             entity = {
                 "uid": _uid(caller.principal),
@@ -174,7 +172,10 @@ class CedarSet:
                 "parents": [{"type": "Pattern", "id": grant_id} for grant_id in matching],
             }
             known = CedarDecider(linked, self._schema, entity, caller.emergencies)
-            self._deciders[alike] = known
+            if keep and len(self._deciders) >= _MAX_DECIDERS:
+                self._deciders.clear()
+            if keep:
+                self._deciders[alike] = known
         return known
 
     def _attributes(self, caller: Caller) -> dict[str, str]:

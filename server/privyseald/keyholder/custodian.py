@@ -15,21 +15,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from privyseald.keyholder import kek as keks
 from privyseald.keyholder import process
+from privyseald.keyholder.apart import apart
 from privyseald.keyholder.backup import seal_for
 from privyseald.keyholder.confine import confine, name_process
-from privyseald.keyholder.custody import CustodySettings, environment
+from privyseald.keyholder.custody_settings import CustodySettings, environment
 from privyseald.keyholder.kek import RAW, KekError, KekRecord
 from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
 
@@ -37,8 +36,6 @@ SOCKET = "unseal.sock"
 MAX_LINE = 4096
 MAX_REQUEST = 65_536
 _LINE_SECONDS = 5.0
-_APART_SECONDS = 60.0
-"""Seconds for what a token or a cloud is asked when the key is opened."""
 _WANTS = {"shares": "share"}
 
 
@@ -81,7 +78,7 @@ class Custodian:
             elif record.provider == "token" and self.wants != "pin":
                 self.kek = self._from_token(record)
             elif record.provider == "aws-kms":
-                self.kek = _apart(lambda: _from_aws(record))
+                self.kek = apart("the KMS", lambda: _from_aws(record))
             elif record.provider == "passphrase":
                 passphrase = _passphrase(settings)
                 if passphrase:
@@ -103,7 +100,7 @@ class Custodian:
 
             return open_with_token(record, token)
 
-        return _apart(opened)
+        return apart("the token", opened)
 
     def offer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take what somebody offers, and return how far it is."""
@@ -142,7 +139,7 @@ class Custodian:
             why = self.try_alone()
         else:
             try:
-                _apart(lambda: _log_in(replace(token, typed=given)))
+                apart("the token", lambda: _log_in(replace(token, typed=given)))
             except PinRefusedError as error:
                 why = str(error)
             except HsmDownError:
@@ -183,62 +180,6 @@ def _log_in(token: HsmSettings) -> bytes:
     with token_errors():
         log_in(token).close()
     return b""
-
-
-_ERRORS = {error.__name__: error for error in (KekError, HsmDownError, PinRefusedError, OSError)}
-
-
-def _apart(work: Callable[[], bytes]) -> bytes:
-    """Return what some work returns that is done in a process of its own.
-
-    Raises:
-        KekError, HsmDownError, PinRefusedError: As the work does.
-        HsmDownError: If it does not end.
-        OSError: If anything else is wrong.
-    """
-    read, write = os.pipe2(os.O_CLOEXEC)
-
-    def run() -> int:
-        confine(network=True)
-        try:
-            told = {"done": work().hex()}
-        except (KekError, HsmDownError) as error:
-            told = {"error": type(error).__name__, "text": str(error)}
-        with os.fdopen(write, "wb") as pipe:
-            pipe.write(json.dumps(told).encode())
-        return 0
-
-    child = process.fork(run, keep=write, env=dict(os.environ))
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe, _handle(child) as handle:
-        try:
-            if not select.select([pipe], [], [], _APART_SECONDS)[0]:
-                raise HsmDownError("the token did not answer")
-            # All of it at once, or nothing: who has a module need not end to have answered.
-            told = json.loads(os.read(pipe.fileno(), MAX_REQUEST) or b"{}")
-        except ValueError:
-            raise OSError("it failed") from None
-        finally:
-            if handle is not None:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-    if "done" not in told:
-        raise _ERRORS.get(told.get("error", ""), OSError)(told.get("text", "it failed"))
-    return bytes.fromhex(told["done"])
-
-
-@contextlib.contextmanager
-def _handle(child: int) -> Iterator[int | None]:
-    """Give a handle of a process; none of one that has ended, which the kernel has reaped."""
-    try:
-        handle = os.pidfd_open(child)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _passphrase(settings: CustodySettings) -> str:

@@ -328,11 +328,10 @@ class KeyholderPool:
             ours.close()
             raise
         self.pids[slot] = process.pid
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[pb.Ready] = loop.create_future()
-        ours.setblocking(False)
-        _, link = await loop.create_connection(lambda: Link(ready, token=token), sock=ours)
+        ready: asyncio.Future[pb.Ready] = asyncio.get_running_loop().create_future()
+        link = Link(ready, token=token)
         try:
+            await _connect(ours, link)
             # Not wait_for: that of Python 3.11 forgets a cancellation that comes with the
             # result, and the daemon would wait for this task for ever when it stops.
             async with asyncio.timeout(_TOKEN_START_LIMIT if token else _START_LIMIT):
@@ -371,3 +370,13 @@ class KeyholderPool:
                 self._log.error("keyholder call exceeded its limit; killing the process")
                 self._doubt(link)
                 return
+
+
+async def _connect(ours: socket.socket, link: Link) -> None:
+    """Have a link use a socket, which is closed if it cannot."""
+    ours.setblocking(False)
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+    except BaseException:
+        ours.close()
+        raise

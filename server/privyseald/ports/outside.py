@@ -187,8 +187,13 @@ class Clock(Protocol):
 class PolicySet(Protocol):
     """Compiled policies."""
 
-    def decider(self, caller: Caller) -> Decider:
-        """Return the policies as they apply to a caller and its grants."""
+    def decider(self, caller: Caller, *, keep: bool = True) -> Decider:
+        """Return the policies as they apply to a caller and its grants.
+
+        Args:
+            caller: Who asks.
+            keep: Whether the caller is real, and will be back.
+        """
         ...
 
 

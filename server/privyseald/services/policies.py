@@ -158,9 +158,10 @@ class TeamPolicies:
         try:
             async with self._one:
                 await asyncio.to_thread(self._try_out, text)
+                # Beside the loop as well: a long text takes its time.
+                return await asyncio.to_thread(self._policies.compile, text)
         finally:
             self._trying -= 1
-        return self._policies.compile(text)
 
 
 def _explain(view: View, policies: PolicySet, case: Case, now: int) -> Explanation:
@@ -173,7 +174,9 @@ def _explain(view: View, policies: PolicySet, case: Case, now: int) -> Explanati
     about = tuple(g for g in grants if g.app in {case.query.app, fields.ALL_APPS})
     unmet = {g.id: g.mismatch(caller.attributes) for g in about}
     return Explanation(
-        policies.decider(caller).decide(case.query), about, {k: v for k, v in unmet.items() if v}
+        policies.decider(caller, keep=False).decide(case.query),
+        about,
+        {k: v for k, v in unmet.items() if v},
     )
 
 
