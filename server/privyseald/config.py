@@ -20,6 +20,11 @@ from pydantic_settings import (
 
 from privyseald.model.workload import ATTRIBUTES, Issuer, Provider
 
+LOSS = "accepted-loss.json"
+"""The file by which `privyseald accept-loss` tells the daemon what to write into the log."""
+RESTORED = "restored"
+"""The mark of a data directory that `privyseald restore` made."""
+
 _URLS = {
     Provider.GITHUB: "https://token.actions.githubusercontent.com",
     Provider.GITLAB: "https://gitlab.com",
@@ -163,7 +168,7 @@ class Settings(BaseSettings):
     public_url: str = ""
     """How devices reach the gateway; its own address if empty."""
     database: str = ""
-    """SQLAlchemy URL; SQLite in the data directory if empty."""
+    """SQLAlchemy URL of an SQLite file; in the data directory if empty."""
     artifacts: Path = Path("artifacts")
     """A directory of artifacts that the gateway serves under /artifacts/."""
     keyholders: int = 0
@@ -211,6 +216,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must be HOST:PORT, got {value}")
         return value
 
+    @field_validator("database")
+    @classmethod
+    def _sqlite(cls, value: str) -> str:
+        if value and not value.startswith("sqlite:///"):
+            raise ValueError("must be sqlite:///FILE; other databases are not supported")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         for issuer in self.issuers:
@@ -229,6 +241,10 @@ class Settings(BaseSettings):
     def file(self, path: Path) -> Path:
         """Return a path of the settings; relative ones are in the data directory."""
         return self.data / path
+
+    def gateway_file(self, path: Path | None) -> Path | None:
+        """Return a path of the settings, likewise, if there is one."""
+        return None if path is None else self.file(path)
 
     @property
     def token_audience(self) -> str:

@@ -22,8 +22,7 @@ from privyseald.adapters.pki import write_private
 from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.sql_engine import make_engine
 from privyseald.adapters.sql_transaction import SqlView
-from privyseald.bootstrap import LOSS, RESTORED
-from privyseald.config import Settings
+from privyseald.config import LOSS, RESTORED, Settings
 from privyseald.keyholder.backup import open_with_shares
 from privyseald.keyholder.kek import RAW
 from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore

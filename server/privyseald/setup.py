@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import stat
-import time
 from pathlib import Path
 
 from privyseal.verify.merkle import EMPTY_ROOT
@@ -15,6 +14,7 @@ from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
 from sqlalchemy import insert, select
 
 from privyseald.adapters import pki, schema
+from privyseald.adapters.clock import clock
 from privyseald.adapters.repositories_access import grant_row
 from privyseald.adapters.sql_engine import make_engine, migrate
 from privyseald.config import Settings
@@ -29,11 +29,6 @@ from privyseald.model.policy import Grant, Role
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
 
 ADMIN = "admin"
-
-
-def clock() -> int:
-    """Return seconds since 1970, UTC."""
-    return int(time.time())
 
 
 def log_key_identity(public_key_sha256: bytes = b"") -> KeyIdentity:

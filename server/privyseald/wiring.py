@@ -1,28 +1,18 @@
-"""What is made of the settings: the token, the custodian, issuers, the gateway's server."""
+"""What is made of the settings: the token, the custodian, issuers."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-
-import structlog
-import uvicorn
-from starlette.applications import Starlette
 
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.config import IssuerSettings, Settings
-from privyseald.gateway.connections import MOST, PatientServer
 from privyseald.keyholder.custody import Custody
 from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 from privyseald.model.workload import Issuer
-
-_LOOPBACK = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
 def token_settings(settings: Settings) -> HsmSettings | None:
@@ -106,57 +96,3 @@ def _issuer(settings: Settings, given: IssuerSettings) -> tuple[Issuer, Jwks]:
         stale_seconds=given.stale_seconds,
     )
     return issuer, Jwks(source, time.monotonic)
-
-
-def _file(settings: Settings, path: Path | None) -> Path | None:
-    return None if path is None else settings.file(path)
-
-
-class GatewayServer:
-    """Serves the gateway to devices.
-
-    Args:
-        settings: Where, and with which certificate.
-        gateway: The application.
-    """
-
-    def __init__(self, settings: Settings, gateway: Starlette) -> None:
-        host, _, port = settings.gateway.rpartition(":")
-        config = uvicorn.Config(
-            gateway,
-            host=host,
-            port=int(port),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            ws="none",
-            limit_concurrency=2 * MOST,
-            timeout_graceful_shutdown=3,
-            ssl_certfile=_file(settings, settings.gateway_certificate),
-            ssl_keyfile=_file(settings, settings.gateway_key),
-        )
-        self._address = settings.gateway
-        if settings.gateway_certificate is None and host not in _LOOPBACK:
-            structlog.get_logger("gateway").warning(
-                "devices are served without TLS; set gateway_certificate, or listen on loopback "
-                "behind a proxy: Ionic's plugin verifies nothing else",
-                gateway=settings.gateway,
-            )
-        self._server = PatientServer(config)
-        self._server.capture_signals = nullcontext  # type: ignore[method-assign,assignment] # the daemon's own handlers stop it
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Start it; when this returns, it is serving. Raises OSError if the port is taken."""
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            if self._task.done():
-                raise OSError(f"cannot listen on {self._address}; is another daemon running?")
-            await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        """Finish what was accepted and stop."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task

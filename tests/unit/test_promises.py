@@ -10,9 +10,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from privyseal.verify.statement import Statement
 from privyseald.adapters.sql_engine import make_engine
+from privyseald.config import Settings
 from privyseald.keyholder.keystore import LoadedKey, _new_private_key
 from privyseald.model.schemes import Algorithm
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from tests.simulator import APP
 
@@ -124,3 +126,23 @@ def test_a_signature_that_a_fault_made_does_not_leave(algorithm):
             key.sign_rsa_digest(b"d" * 32)
         with pytest.raises((InvalidSignature, ValueError)):
             key.sign_rsa_bare(b"d" * 32)
+
+
+def test_what_only_reads_cannot_write_and_waits_for_no_writer(tmp_path):
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    writing, reading = make_engine(url), make_engine(url, reads_only=True)
+    with writing.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n)")
+    with writing.begin() as writer, reading.begin() as reader:
+        writer.exec_driver_sql("INSERT INTO t VALUES (1)")
+        assert reader.exec_driver_sql("SELECT count(*) FROM t").scalar_one() == 0
+        with pytest.raises(OperationalError, match="readonly"):
+            reader.exec_driver_sql("INSERT INTO t VALUES (2)")
+    writing.dispose()
+    reading.dispose()
+
+
+def test_a_database_that_is_not_supported_is_no_setting(tmp_path):
+    with pytest.raises(ValueError, match="must be sqlite:///FILE"):
+        Settings(data=tmp_path, database="postgresql://db.example/privyseal")
+    assert Settings(data=tmp_path, database="sqlite:////srv/a.db").database_url.endswith("a.db")

@@ -224,7 +224,8 @@ class ExchangeTokenRequest(_message.Message):
         """What the session may sign, 32 bytes each, at most 20: SHA-256 over the canonical
         JSON (RFC 8785) {"bundleBlake2b":…,"bundleLength":…,"bundleSha256":…,
         "codepushSha256":…,"manifestSha256":…} of a SignReleaseRequest, with digests in
-        hexadecimal, empty where the request has none.
+        hexadecimal, empty where the request has none; and, if the request has Expo
+        content, with "expoSha256" of its canonical JSON.
         """
 
     def __init__(

@@ -477,14 +477,18 @@ class CreateKeyRequest(_message.Message):
     """The id; the scheme's name if empty."""
     scheme: _types_pb2.Scheme.ValueType
     algorithm: _types_pb2.Algorithm.ValueType
-    """RSA_2048 for capawesome-v1 and ED25519 for statement-v1 if unspecified."""
+    """If unspecified: ED25519 for statement-v1, minisign and sparkle-ed25519, ML_DSA_65
+    for statement-ml-dsa-v1, RSA_2048 for every other scheme.
+    """
     request_id: _builtins.str
     """A UUID that makes a repeated call return the first answer."""
     in_token: _builtins.bool
     """Make it in the daemon's PKCS #11 token rather than in software."""
     token_uri: _builtins.str
     """Take the key that is in the token at this address (RFC 7512), such as
-    pkcs11:object=updates, rather than make one.
+    pkcs11:object=updates, rather than make one. Needs the consent of others
+    (ApprovalService), as ImportKey does: for the key's name, scheme, algorithm and
+    this address.
     """
     def __init__(
         self,

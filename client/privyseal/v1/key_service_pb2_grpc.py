@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class KeyServiceStub:
-    """Creates keys and changes the state of their versions. No method returns, takes
-    or logs private material. Every method may fail with UNAUTHENTICATED,
+    """Creates keys and changes the state of their versions. No method returns or logs
+    private material, and none takes it but ImportKey, sealed for the keyholder. Every method may fail with UNAUTHENTICATED,
     PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND,
     RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
@@ -116,8 +116,8 @@ class KeyServiceStub:
 
 
 class KeyServiceServicer:
-    """Creates keys and changes the state of their versions. No method returns, takes
-    or logs private material. Every method may fail with UNAUTHENTICATED,
+    """Creates keys and changes the state of their versions. No method returns or logs
+    private material, and none takes it but ImportKey, sealed for the keyholder. Every method may fail with UNAUTHENTICATED,
     PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND,
     RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
@@ -213,9 +213,10 @@ class KeyServiceServicer:
     def DestroyKeyVersion(self, request, context):
         """Schedules the destruction of a version: its private key is erased, also in a
         token, at its time, until when that can be undone.
-        Needs the consent of others (ApprovalService) for the version's name.
-        Returns FAILED_PRECONDITION if the version is ACTIVE or DESTROYED, consent is
-        missing, or live native builds depend on it.
+        Needs the consent of others (ApprovalService) for the version's name and the
+        delay, such as "apps/a/keys/k/versions/1 after 7d".
+        Returns FAILED_PRECONDITION if the version is ACTIVE, DESTROY_SCHEDULED or
+        DESTROYED, consent is missing, or live native builds depend on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,8 +342,8 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
-    """Creates keys and changes the state of their versions. No method returns, takes
-    or logs private material. Every method may fail with UNAUTHENTICATED,
+    """Creates keys and changes the state of their versions. No method returns or logs
+    private material, and none takes it but ImportKey, sealed for the keyholder. Every method may fail with UNAUTHENTICATED,
     PERMISSION_DENIED, INVALID_ARGUMENT (google.rpc.BadRequest), NOT_FOUND,
     RESOURCE_EXHAUSTED and UNAVAILABLE.
     """

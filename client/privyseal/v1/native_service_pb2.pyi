@@ -42,10 +42,10 @@ class NativeBuild(_message.Message):
     version_code: _builtins.str
     """Android's version code, iOS's build number; digits, or empty."""
     plugin: _builtins.str
-    """capawesome, capgo, codepush, minisign, statement or ionic."""
+    """capawesome, capgo, codepush, expo, minisign, sparkle, statement or ionic."""
     @_builtins.property
     def trusted_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """SHA-256 of each public key compiled into it (SubjectPublicKeyInfo DER)."""
+        """SHA-256 of each public key compiled into it (SubjectPublicKeyInfo DER), at most 8."""
 
     @_builtins.property
     def register_time(self) -> _timestamp_pb2.Timestamp: ...

@@ -111,6 +111,8 @@ Global___RotationStep: _TypeAlias = RotationStep  # noqa: Y015
 
 @_typing.final
 class Rotation(_message.Message):
+    """One key's way from one version to another."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -523,6 +525,8 @@ Global___NativeStanding: _TypeAlias = NativeStanding  # noqa: Y015
 
 @_typing.final
 class PlannedStep(_message.Message):
+    """A step that a rotation would take next, and what is against it now."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
@@ -558,6 +562,8 @@ Global___PlannedStep: _TypeAlias = PlannedStep  # noqa: Y015
 
 @_typing.final
 class Obstacle(_message.Message):
+    """A reason for which a step is not taken."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
@@ -569,6 +575,7 @@ class Obstacle(_message.Message):
     text: _builtins.str
     """What is the matter and what to do."""
     forceable: _builtins.bool
+    """Whether force goes on all the same, with the consent of others."""
     @_builtins.property
     def native_builds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The builds concerned, by id."""
@@ -591,6 +598,8 @@ Global___Obstacle: _TypeAlias = Obstacle  # noqa: Y015
 
 @_typing.final
 class DayCoverage(_message.Message):
+    """How many devices asked on a day, by what serves them."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final

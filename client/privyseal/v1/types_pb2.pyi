@@ -160,15 +160,17 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     ROLE_ADMIN: _Role.ValueType  # 1
-    """Apps, tokens and grants; also reads."""
+    """Apps, tokens and grants; reads the log's entries and the policies."""
     ROLE_SECURITY_OFFICER: _Role.ValueType  # 2
-    """Keys and their versions."""
+    """Keys and their versions, native builds, policies, backups; withdraws releases."""
     ROLE_SIGNER: _Role.ValueType  # 3
     """SignRelease."""
     ROLE_RELEASER: _Role.ValueType  # 4
-    """Releases, channels and deployments."""
+    """Releases, channels, deployments and native builds."""
     ROLE_AUDITOR: _Role.ValueType  # 5
-    """Reads everything, the log's entries included; changes nothing."""
+    """Reads the log's entries and the policies, beside what every role reads: apps,
+    keys and releases. Changes nothing; grants and tokens are listed by admins.
+    """
     ROLE_APPROVER: _Role.ValueType  # 6
     """Consents to what others ask for."""
     ROLE_RESPONDER: _Role.ValueType  # 7
@@ -179,15 +181,17 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 ROLE_ADMIN: Role.ValueType  # 1
-"""Apps, tokens and grants; also reads."""
+"""Apps, tokens and grants; reads the log's entries and the policies."""
 ROLE_SECURITY_OFFICER: Role.ValueType  # 2
-"""Keys and their versions."""
+"""Keys and their versions, native builds, policies, backups; withdraws releases."""
 ROLE_SIGNER: Role.ValueType  # 3
 """SignRelease."""
 ROLE_RELEASER: Role.ValueType  # 4
-"""Releases, channels and deployments."""
+"""Releases, channels, deployments and native builds."""
 ROLE_AUDITOR: Role.ValueType  # 5
-"""Reads everything, the log's entries included; changes nothing."""
+"""Reads the log's entries and the policies, beside what every role reads: apps,
+keys and releases. Changes nothing; grants and tokens are listed by admins.
+"""
 ROLE_APPROVER: Role.ValueType  # 6
 """Consents to what others ask for."""
 ROLE_RESPONDER: Role.ValueType  # 7
@@ -407,7 +411,7 @@ Global___Signature: _TypeAlias = Signature  # noqa: Y015
 
 @_typing.final
 class LogEntry(_message.Message):
-    """A position in the log and the proof that something stands there."""
+    """A leaf of the log and its position; GetInclusionProof proves that it stands there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -124,11 +124,6 @@ class BackupArchiver:
         """Copy the database as of one moment, and return the checkpoint of the copy."""
         engine = make_engine(self._url)
         try:
-            if engine.dialect.name != "sqlite":
-                raise FailedPrecondition(
-                    "backups are of the embedded database; use this database's own tools",
-                    reason="NO_BACKUP_OF_DATABASE",
-                )
             # Not through the engine's transactions, in which SQLite does not copy.
             with closing(engine.raw_connection()) as connection:
                 connection.execute("VACUUM INTO ?", (str(target),))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from privyseald.adapters import schema
 from privyseald.adapters.repositories import Part
@@ -49,11 +49,10 @@ def _build(row: dict[str, Any]) -> NativeBuild:
 def add_check_ins(connection: Connection, counts: Iterable[tuple[str, CheckIns]]) -> None:
     """Add counts to those that are there."""
     t = schema.check_ins
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     rows = [{"app": app, **asdict(count)} for app, count in counts]
     if not rows:
         return
-    statement = make(t)
+    statement = sqlite.insert(t)
     added = {"count": t.c.count + statement.excluded.count}
     keys = [column.name for column in t.primary_key]
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)

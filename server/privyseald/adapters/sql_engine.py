@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -16,34 +15,40 @@ from sqlalchemy.pool import QueuePool
 
 from privyseald.adapters import schema
 
-READER = "store-reader"
-"""How the names of threads begin that only read."""
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=10000",
+    "foreign_keys=ON",
+    "wal_autocheckpoint=8000",
+    "cache_size=-65536",
+    "trusted_schema=OFF",
+    "secure_delete=ON",
+)
 
 
-def make_engine(url: str) -> Engine:
-    """Return an engine whose transactions are serialised and durable."""
+def make_engine(url: str, *, reads_only: bool = False) -> Engine:
+    """Return an engine whose transactions are serialised and durable.
+
+    Args:
+        url: SQLAlchemy URL of an SQLite database.
+        reads_only: Its transactions see one state and wait for nobody who writes.
+    """
     engine = create_engine(url, poolclass=QueuePool, pool_size=6, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
 
-        @event.listens_for(engine, "connect")
-        def configure(connection: Any, _record: Any) -> None:
-            connection.isolation_level = None
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "busy_timeout=10000",
-                "foreign_keys=ON",
-                "wal_autocheckpoint=8000",
-                "cache_size=-65536",
-                "trusted_schema=OFF",
-                "secure_delete=ON",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver would begin transactions by itself, and late.
+        connection.isolation_level = None
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        if reads_only:
+            connection.execute("PRAGMA query_only=ON")
 
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            reading = threading.current_thread().name.startswith(READER)
-            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # What may write takes the lock at its beginning: taken later, it could fail in the middle.
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
     return engine
 

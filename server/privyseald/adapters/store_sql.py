@@ -24,7 +24,7 @@ from privyseald.adapters.bulk import insert_rows
 from privyseald.adapters.continuity import Continuity
 from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.repositories_rotation import add_check_ins
-from privyseald.adapters.sql_engine import READER, make_engine
+from privyseald.adapters.sql_engine import make_engine
 from privyseald.adapters.sql_transaction import SealedGroup, SqlTransaction, SqlView, stored
 from privyseald.model import merkle
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable, explain
@@ -74,12 +74,13 @@ class SqlStore:
         kept: LastCheckpoint,
     ) -> None:
         self._engine = make_engine(url)
+        self._reading = make_engine(url, reads_only=True)
         self._clock = clock
         self._sign = sign_checkpoint
         self._origin = origin
         self._continuity = Continuity(kept)
         self._writer = ThreadPoolExecutor(1, "store-writer")
-        self._readers = ThreadPoolExecutor(4, READER)
+        self._readers = ThreadPoolExecutor(4, "store-reader")
         self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -103,7 +104,7 @@ class SqlStore:
         """Run a query on a consistent state; see the port."""
 
         def run() -> Any:
-            with self._engine.connect() as connection, connection.begin():
+            with self._reading.connect() as connection, connection.begin():
                 return query(SqlView(Db(connection)))
 
         try:
@@ -131,6 +132,7 @@ class SqlStore:
             await self._running
         self._writer.shutdown()
         self._readers.shutdown()
+        self._reading.dispose()
         self._engine.dispose()
 
     async def _drain(self) -> None:

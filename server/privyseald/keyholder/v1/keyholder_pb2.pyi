@@ -148,6 +148,8 @@ Global___ReleaseContent: _TypeAlias = ReleaseContent  # noqa: Y015
 
 @_typing.final
 class GenerateKey(_message.Message):
+    """Makes a key pair, or takes one that is in the token."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     IDENTITY_FIELD_NUMBER: _builtins.int
@@ -221,6 +223,8 @@ Global___CertificateTerms: _TypeAlias = CertificateTerms  # noqa: Y015
 
 @_typing.final
 class ImportKey(_message.Message):
+    """Takes a private key that was sealed for the keyholder."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     IDENTITY_FIELD_NUMBER: _builtins.int
@@ -279,6 +283,8 @@ Global___SignImportKey: _TypeAlias = SignImportKey  # noqa: Y015
 
 @_typing.final
 class SignRelease(_message.Message):
+    """Builds the statement of a release and what each scheme signs, and signs them."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
@@ -307,8 +313,8 @@ Global___SignRelease: _TypeAlias = SignRelease  # noqa: Y015
 
 @_typing.final
 class TakeArchive(_message.Message):
-    """The next piece of the archive that is signed next; the first one forgets another, and
-    is nothing more if it is empty.
+    """The next piece of the archive that is to be signed. `first` discards what was taken
+    before; with an empty piece it does nothing more.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -380,6 +386,8 @@ Global___SignArchive: _TypeAlias = SignArchive  # noqa: Y015
 
 @_typing.final
 class SignCheckpoint(_message.Message):
+    """Signs the log's checkpoint, C2SP tlog-checkpoint."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
@@ -387,10 +395,15 @@ class SignCheckpoint(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     ROOT_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
+    """The log's name, the note's first line."""
     size: _builtins.int
+    """Leaves in the tree."""
     root: _builtins.bytes
+    """RFC 6962 root hash, 32 bytes."""
     @_builtins.property
-    def key(self) -> Global___WrappedKey: ...
+    def key(self) -> Global___WrappedKey:
+        """The log's own key."""
+
     def __init__(
         self,
         *,
@@ -409,6 +422,8 @@ Global___SignCheckpoint: _TypeAlias = SignCheckpoint  # noqa: Y015
 
 @_typing.final
 class SignBackup(_message.Message):
+    """Signs the note under a backup with the log's key."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
@@ -436,6 +451,8 @@ Global___SignBackup: _TypeAlias = SignBackup  # noqa: Y015
 
 @_typing.final
 class SignSuccessor(_message.Message):
+    """Has a version vouch for the one that follows it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
@@ -472,6 +489,8 @@ Global___SignSuccessor: _TypeAlias = SignSuccessor  # noqa: Y015
 
 @_typing.final
 class DestroyKey(_message.Message):
+    """Erases a key in a token; of one in software, forgets what was opened."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
