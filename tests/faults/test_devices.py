@@ -6,18 +6,16 @@ import hashlib
 import socket
 import sqlite3
 import time
-import types
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from privyseal.verify.errors import VerificationError
 from privyseald.gateway import connections
 from privyseald.gateway.artifacts import Cache
 from privyseald.gateway.fetch import ArtifactError, Sources
+from privyseald.gateway.server import GatewayServer
 from privyseald.model.native import NativeVersion
-from privyseald.wiring import GatewayServer
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -32,11 +30,8 @@ async def gateway():
         return PlainTextResponse(str(len(await request.body())))
 
     port = free_port()
-    settings = types.SimpleNamespace(
-        gateway=f"127.0.0.1:{port}", gateway_certificate=None, gateway_key=None
-    )
     app = Starlette(routes=[Route("/", echo, methods=["GET", "POST"])])
-    running = GatewayServer(settings, app)
+    running = GatewayServer(app, f"127.0.0.1:{port}", None, None)
     await running.start()
     try:
         yield port
@@ -105,22 +100,18 @@ def test_a_handshake_is_not_waited_for_longer(monkeypatch, tmp_path):
     (tmp_path / "g.key").write_bytes(key)
 
     async def scenario():
-        settings = types.SimpleNamespace(
-            gateway=f"127.0.0.1:{free_port()}",
-            gateway_certificate=Path("g.pem"),
-            gateway_key=Path("g.key"),
-            file=lambda name: tmp_path / name,
-        )
-        running = GatewayServer(settings, Starlette(routes=[]))
+        port = free_port()
+        given = (f"127.0.0.1:{port}", tmp_path / "g.pem", tmp_path / "g.key")
+        running = GatewayServer(Starlette(routes=[]), *given)
         await running.start()
-        reader, writer = await asyncio.open_connection(*settings.gateway.split(":"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 5) == b""
         assert time.monotonic() - began < 3
         writer.close()
         with pytest.raises(OSError, match="cannot listen"):
-            await GatewayServer(settings, Starlette(routes=[])).start()
+            await GatewayServer(Starlette(routes=[]), *given).start()
         await running.stop()
 
     asyncio.run(scenario())
@@ -151,12 +142,11 @@ def test_a_client_that_takes_nothing_of_its_answer_loses_its_connection(monkeypa
         async def much(_request):
             return PlainTextResponse("x" * 50_000_000)
 
-        settings = types.SimpleNamespace(
-            gateway=f"127.0.0.1:{free_port()}", gateway_certificate=None, gateway_key=None
-        )
-        running = GatewayServer(settings, Starlette(routes=[Route("/", much)]))
+        port = free_port()
+        app = Starlette(routes=[Route("/", much)])
+        running = GatewayServer(app, f"127.0.0.1:{port}", None, None)
         await running.start()
-        with socket.create_connection(settings.gateway.split(":")) as client:
+        with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             await asyncio.sleep(2.5)
             assert not running._server.server_state.connections
