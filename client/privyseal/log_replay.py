@@ -56,16 +56,6 @@ class Replay:
         for name in [name for name in self.facts if name.startswith("grants/")]:
             del self.facts[name]
 
-    def grants_of_init(self, facts: Mapping[str, str]) -> dict[str, str]:
-        """Return, of the daemon's facts, the grants that it had before it had a log."""
-        return {
-            name: what
-            for name, what in facts.items()
-            if name not in self.facts
-            and what.startswith(f"{FIRST_ADMIN} ")
-            and what.endswith(" apps/-")
-        }
-
     def _key(self, kind: str, act: Mapping[str, Any]) -> str:
         name = act["keyVersion"]
         was, digest = self._versions.get(name, ("", ""))
@@ -129,10 +119,6 @@ def native(ranges: Sequence[tuple[str, str, str, str]]) -> str:
 def channel(release_name: str) -> str:
     """Return what is so of a channel."""
     return release_name or "nothing deployed"
-
-
-FIRST_ADMIN = "certificate:admin"
-"""Whose grants `privyseald init` makes, on all apps, before there is a log."""
 
 
 def grant(principal: str, role: str, resource: str, conditions: Mapping[str, str]) -> str:

@@ -7,16 +7,17 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-from privyseal.verify.merkle import EMPTY_ROOT
-from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
-from sqlalchemy import insert, select
+from privyseal.verify.note import NoteVerifier
 
-from privyseald.adapters import pki, schema
+from privyseald.adapters import pki
+from privyseald.adapters.checkpoint_file import CheckpointFile
 from privyseald.adapters.clock import clock
-from privyseald.adapters.repositories_access import grant_row
-from privyseald.adapters.sql_engine import make_engine, migrate
+from privyseald.adapters.log_notes import LogNotes
+from privyseald.adapters.sql_engine import migrate
+from privyseald.adapters.store_sql import SqlStore
 from privyseald.config import Settings
 from privyseald.keyholder.custody import Custody
 from privyseald.keyholder.custody_settings import CustodySettings
@@ -25,8 +26,11 @@ from privyseald.keyholder.keystore import KEK_SIZE
 from privyseald.keyholder.log_keyholder import LogKeyholder
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.keyholder.worker import LOG_APP
+from privyseald.model.fields import ALL_APPS
 from privyseald.model.policy import Grant, Role
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
+from privyseald.ports import Sealed, Transaction
+from privyseald.services.grants import add_grant
 
 ADMIN = "admin"
 
@@ -63,32 +67,52 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
         artifacts = json.dumps(str(settings.file(settings.artifacts)))
         url = json.dumps(f"{settings.device_url}/artifacts")
         profile.write(f"storage = {artifacts}\npublic_url = {url}\n")
-    origin = settings.log_origin
-    start = Checkpoint(origin, 0, EMPTY_ROOT)
     custody = Custody(CustodySettings(data=str(data)))
     custody.start()
     try:
-        pool = KeyholderPool(custody, 1)
-        await pool.start()
-        try:
-            made = await pool.generate(log_key_identity())
-        finally:
-            await pool.stop()
-        verifier = log_verifier(settings, made.public_key)
-        log_keyholder = LogKeyholder(custody, made.wrapped)
-        try:
-            signature = await asyncio.to_thread(log_keyholder.sign_checkpoint, start)
-        finally:
-            log_keyholder.stop()
+        await _start_log(settings, custody)
     finally:
         custody.stop()
-    note = format_note(start.text(), origin, verifier.public_key, signature)
-    # In the order in which `serve` needs them: the directory is complete with the last.
-    pki.write_private(data / "log.key", made.wrapped.blob)
-    (data / "log.spki").write_bytes(made.public_key)
-    (data / "log.vkey").write_text(verifier.vkey() + "\n")
-    await asyncio.to_thread(migrate, settings.database_url, lambda _: note, origin)
-    await asyncio.to_thread(_first_admin, settings)
+
+
+async def _start_log(settings: Settings, custody: Custody) -> None:
+    """Make the log's key, the database, and the first admin: the log's first entries."""
+    data, origin = settings.data, settings.log_origin
+    pool = KeyholderPool(custody, 1)
+    await pool.start()
+    try:
+        made = await pool.generate(log_key_identity())
+    finally:
+        await pool.stop()
+    verifier = log_verifier(settings, made.public_key)
+    keyholder = LogKeyholder(custody, made.wrapped)
+    notes = LogNotes(keyholder, verifier)
+    try:
+        pki.write_private(data / "log.key", made.wrapped.blob)
+        (data / "log.spki").write_bytes(made.public_key)
+        await asyncio.to_thread(migrate, settings.database_url, notes.checkpoint, origin)
+        store = SqlStore(
+            settings.database_url,
+            clock=clock,
+            sign_checkpoint=notes.checkpoint,
+            origin=origin,
+            kept=CheckpointFile(settings.file(settings.last_checkpoint), verifier),
+        )
+        try:
+            await store.commit(_first_admin)
+        finally:
+            await store.close()
+        # The last: without it, `serve` says that this is no data directory.
+        (data / "log.vkey").write_text(verifier.vkey() + "\n")
+    finally:
+        keyholder.stop()
+
+
+def _first_admin(tx: Transaction) -> Callable[[Sealed], bytes]:
+    for role in Role:
+        grant = Grant(secrets.token_hex(8), f"certificate:{ADMIN}", role, ALL_APPS, clock())
+        add_grant(tx, "operator", grant)
+    return lambda _: b""
 
 
 def issue_client(settings: Settings, name: str, folder: Path) -> None:
@@ -132,26 +156,6 @@ def renew_server(settings: Settings, hosts: list[str]) -> list[str]:
     for name in ("server.key", "server.pem"):
         (tls / f"{name}.new").replace(tls / name)
     return names
-
-
-def _first_admin(settings: Settings) -> None:
-    engine = make_engine(settings.database_url)
-    with engine.begin() as connection:
-        principal = f"certificate:{ADMIN}"
-        t = schema.grants
-        if connection.execute(select(t.c.id).where(t.c.principal == principal)).first() is None:
-            for role in (
-                Role.ADMIN,
-                Role.SECURITY_OFFICER,
-                Role.AUDITOR,
-                Role.RELEASER,
-                Role.SIGNER,
-                Role.APPROVER,
-                Role.RESPONDER,
-            ):
-                grant = Grant(secrets.token_hex(8), principal, role, "-", clock())
-                connection.execute(insert(t), grant_row(grant))
-    engine.dispose()
 
 
 def log_verifier(settings: Settings, public_key: bytes) -> NoteVerifier:

@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 from privyseal.log_replay import Replay
+from privyseald.model.policy import Role
 
 from tests.conftest import Daemon
 
@@ -60,7 +61,9 @@ def test_an_untouched_daemon_verifies(audited):
     done = verify(audited)
     assert done.code == 0, done.err
     assert "3), channels and grants are what the log tells" in done.out
-    assert "made by `privyseald init`: certificate:admin admin apps/-" in done.out
+    made = [leaf for leaf in audited.entries() if leaf["principal"] == "operator"]
+    assert {leaf["to"] for leaf in made} == {"certificate:admin"}
+    assert sorted(leaf["role"] for leaf in made) == sorted(Role)
     audrey = {"PRIVYSEAL_PROFILE": str(audited.data / "audrey/profile.toml")}
     told = verify(audited, **audrey)
     assert told.code == 0, told.err

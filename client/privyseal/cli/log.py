@@ -82,8 +82,6 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
             raise VerificationError(f"the log tells of another bundle for {name}")
     if not with_grants:
         replay.forget_grants()
-    first = replay.grants_of_init(facts)
-    facts = {name: what for name, what in facts.items() if name not in first}
     _compare(facts, replay.facts, set(touched[before:]))
     versions = sum("/versions/" in name for name in facts)
     out.done(
@@ -95,12 +93,10 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
             "keyVersions": versions,
             "releases": len(receipts),
             "grantsCompared": with_grants,
-            "grantsOfInit": sorted(first.values()),
         },
         f"verified {head.size:,} leaves of {head.origin}",
         f"the daemon's {len(facts):,} apps, keys, versions ({versions:,}), releases "
         f"({len(receipts):,}), channels and grants are what the log tells",
-        *(f"made by `privyseald init`: {what}" for what in sorted(first.values())),
         *([] if with_grants else ["grants were not compared: only an admin can list them"]),
     )
 
