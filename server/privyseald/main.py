@@ -1,4 +1,4 @@
-"""`privyseald`: init, serve, issue-certificate."""
+"""The command line of `privyseald`: the daemon, its set-up, and what keeps it in order."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
 
 
-def configure_logging() -> None:
-    """Log JSON lines to standard error; no tracebacks, which could show what is in memory."""
+def configure_logging(level: int = logging.WARNING) -> None:
+    """Log JSON lines to standard error; no tracebacks, which could show what is in memory.
+
+    Args:
+        level: The least that is worth a line.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -34,7 +38,7 @@ def configure_logging() -> None:
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
 
 
@@ -75,6 +79,7 @@ def init(data: Path, host: tuple[str, ...]) -> None:
 @DATA
 def serve(data: Path) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    configure_logging(logging.INFO)
     settings = read_settings(data)
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
