@@ -28,9 +28,10 @@ from privyseald.rpc.backup_servicer import BackupServicer
 from privyseald.rpc.calls import Gate
 from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
+from privyseald.rpc.native_servicer import NativeServicer
 from privyseald.rpc.policy_servicer import PolicyServicer
 from privyseald.rpc.release_servicer import ReleaseServicer
-from privyseald.rpc.rotation_servicer import NativeServicer, RotationServicer
+from privyseald.rpc.rotation_servicer import RotationServicer
 from privyseald.rpc.signing_servicer import SigningServicer
 from privyseald.services.access import Access
 from privyseald.services.archives import Archives
@@ -121,9 +122,9 @@ class Services:
             *(store, access, policies, clock),
             try_out=functools.partial(try_out, approvals=settings.approvals),
         )
-        self.grants = Grants(store, access, clock)
         self.credentials = Credentials(store, access, clock)
         self.workloads = Workloads(store, access, tokens(settings), clock, self.refusals)
+        self.grants = Grants(store, access, clock, self.workloads.issuer)
         self.consent = Consent(store, access, clock, needed=settings.approvals, alarm=alarm)
         self.gate = Gate(
             *(access, adapters.peers),

@@ -7,10 +7,8 @@ from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import access_service_pb2_grpc as access_grpc
 
 from privyseald.model import fields
-from privyseald.model.errors import AlreadyExists
 from privyseald.model.policy import Caller, Grant
 from privyseald.model.records import TokenRecord
-from privyseald.model.workload import check_granted
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent, open_call
 from privyseald.services.credentials import Credentials
@@ -89,13 +87,6 @@ class AccessServicer(access_grpc.AccessServiceServicer):
             app=fields.resource(request.resource, "resource"),
         )
         response = access_pb.CreateTokenResponse.FromString(answer)
-        if not secret.startswith("pst_" + response.token.name.removeprefix("tokens/")):
-            raise AlreadyExists(
-                f"{response.token.name} was created by this request before, and its secret "
-                "was shown then; revoke it and create another",
-                reason="SECRET_SHOWN",
-                field="request_id",
-            )
         response.secret = secret
         return response
 
@@ -126,16 +117,11 @@ class AccessServicer(access_grpc.AccessServiceServicer):
     ) -> access_pb.CreateGrantResponse:
         """Give a role."""
         message = access_pb.CreateGrantResponse
-        app = fields.resource(request.resource, "resource")
-        principal = fields.principal(request.principal)
-        if principal.startswith("workload:"):
-            _, issuer, ident = principal.split(":", 2)
-            check_granted(self._workloads.issuer(issuer), ident, request.conditions)
         wanted = Grant(
             "",
-            principal,
+            fields.principal(request.principal),
             convert.role(request.role),
-            app,
+            fields.resource(request.resource, "resource"),
             conditions=conditions_of(request.conditions),
         )
         answer = await self._grants.create(

@@ -26,9 +26,10 @@ from privyseald.rpc.approval_servicer import ApprovalServicer
 from privyseald.rpc.backup_servicer import BackupServicer
 from privyseald.rpc.key_servicer import KeyServicer
 from privyseald.rpc.log_servicer import LogServicer
+from privyseald.rpc.native_servicer import NativeServicer
 from privyseald.rpc.policy_servicer import PolicyServicer
 from privyseald.rpc.release_servicer import ReleaseServicer
-from privyseald.rpc.rotation_servicer import NativeServicer, RotationServicer
+from privyseald.rpc.rotation_servicer import RotationServicer
 from privyseald.rpc.signing_servicer import SigningServicer
 
 SERVICERS: dict[type, Callable[[Any, grpc.aio.Server], None]] = {

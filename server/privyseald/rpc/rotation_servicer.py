@@ -1,21 +1,17 @@
-"""RotationService and NativeService: each method converts, calls one use case, converts back."""
+"""RotationService: each method converts, calls one use case and converts back."""
 
 from __future__ import annotations
 
-from privyseal.v1 import native_service_pb2 as native_pb
-from privyseal.v1 import native_service_pb2_grpc as native_grpc
 from privyseal.v1 import rotation_service_pb2 as pb
 from privyseal.v1 import rotation_service_pb2_grpc as rotation_grpc
 
 from privyseald.model import fields
 from privyseald.model.errors import InvalidArgument
-from privyseald.model.field import NativeBuild
 from privyseald.model.policy import Caller
 from privyseald.model.schemes import KeyPlace
 from privyseald.rpc import convert_rotation as convert
 from privyseald.rpc.calls import Gate, call, idempotent
 from privyseald.services.field_status import FieldStatus
-from privyseald.services.native import NativeBuilds
 from privyseald.services.rotations import Rotations, Start
 
 
@@ -104,64 +100,6 @@ class RotationServicer(rotation_grpc.RotationServiceServicer):
         """Return how a key stands."""
         app, key = fields.parts(request.name, "name", "apps", "keys")
         return convert.status(await self._status.of(caller, app, key))
-
-
-class NativeServicer(native_grpc.NativeServiceServicer):
-    """privyseal.v1.NativeService."""
-
-    def __init__(self, gate: Gate, builds: NativeBuilds) -> None:
-        self.gate, self._builds = gate, builds
-
-    @call
-    async def RegisterNativeBuild(
-        self, request: native_pb.RegisterNativeBuildRequest, caller: Caller
-    ) -> native_pb.RegisterNativeBuildResponse:
-        """Register a build."""
-        message = native_pb.RegisterNativeBuildResponse
-        answer = await self._builds.register(
-            caller,
-            idempotent(caller, request, lambda b: message(native_build=convert.native_build(b))),
-            NativeBuild(
-                app=fields.app_name(request.parent, "parent"),
-                id=request.native_build_id,
-                platform=convert.platform(request.platform),
-                version_name=request.version_name,
-                version_code=request.version_code,
-                plugin=request.plugin,
-                trusts=tuple(sorted(set(request.trusted_keys))),
-                registered_at=0,
-            ),
-            allow_unknown=request.allow_unknown,
-            already_shipped=request.already_shipped,
-        )
-        return message.FromString(answer)
-
-    @call
-    async def ListNativeBuilds(
-        self, request: native_pb.ListNativeBuildsRequest, caller: Caller
-    ) -> native_pb.ListNativeBuildsResponse:
-        """List builds."""
-        found = await self._builds.list(caller, fields.app_name(request.parent, "parent"))
-        return native_pb.ListNativeBuildsResponse(
-            native_builds=[convert.native_build(b) for b in found]
-        )
-
-    @call
-    async def EndNativeBuild(
-        self, request: native_pb.EndNativeBuildRequest, caller: Caller
-    ) -> native_pb.EndNativeBuildResponse:
-        """End a build."""
-        app, build = fields.parts(request.name, "name", "apps", "nativeBuilds")
-        message = native_pb.EndNativeBuildResponse
-        answer = await self._builds.end(
-            caller,
-            idempotent(caller, request, lambda b: message(native_build=convert.native_build(b))),
-            app,
-            build,
-            reason=request.reason,
-            force=request.force,
-        )
-        return message.FromString(answer)
 
 
 def _name(value: str) -> tuple[str, str, str]:

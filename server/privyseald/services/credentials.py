@@ -30,7 +30,20 @@ class Credentials:
     async def create_token(
         self, caller: Caller, request: Request, *, name: str, ttl: int, roles: list[Role], app: str
     ) -> tuple[str, bytes]:
-        """Create a token with grants; return its text, which is kept nowhere, and the answer."""
+        """Create a token with grants; return its text, which is kept nowhere, and the answer.
+
+        Args:
+            caller: Who makes it.
+            request: Makes it idempotent, but for the text.
+            name: For people, 1 to 100 characters.
+            ttl: Seconds for which it counts; a default if zero.
+            roles: What it may do, 1 to 20 of them.
+            app: On which app, or on all.
+
+        Raises:
+            AlreadyExists: If this request made a token before, whose text was shown then.
+            InvalidArgument, PermissionDenied, FailedPrecondition, NotFound, Unavailable.
+        """
         fields.text(name, "display_name", 100, least=1)
         ttl = ttl or DEFAULT_TTL
         if not MIN_TTL <= ttl <= MAX_TTL:
@@ -47,7 +60,11 @@ class Credentials:
         now = self._clock()
         record = TokenRecord(token_id, name, hashlib.sha256(text.encode()).digest(), now, now + ttl)
 
+        is_new = False
+
         def act(tx: Transaction) -> Callable[[Sealed], object]:
+            nonlocal is_new
+            is_new = True
             permit.confirm(tx)
             if permit.holder(tx).right_ends(Action.ACCESS_MANAGE, app):
                 raise FailedPrecondition(
@@ -73,7 +90,15 @@ class Credentials:
                 add_grant(tx, caller.principal, grant)
             return lambda _: (record, made)
 
-        return text, await self._store.commit(act, request)
+        answer = await self._store.commit(act, request)
+        if not is_new:
+            raise AlreadyExists(
+                "a token was created by this request before, and its secret was shown then; "
+                "revoke it and create another",
+                reason="SECRET_SHOWN",
+                field="request_id",
+            )
+        return text, answer
 
     async def tokens(self, caller: Caller) -> list[TokenRecord]:
         """Return all tokens, without secrets."""

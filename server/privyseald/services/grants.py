@@ -16,7 +16,7 @@ from privyseald.model.errors import (
     NotFound,
 )
 from privyseald.model.policy import PEOPLE, Action, Caller, Grant, Role
-from privyseald.model.workload import ATTRIBUTES
+from privyseald.model.workload import ATTRIBUTES, Issuer, check_granted
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 
@@ -24,16 +24,39 @@ MAX_CONDITIONS = 10
 
 
 class Grants:
-    """Gives and takes back roles."""
+    """Gives and takes back roles.
 
-    def __init__(self, store: Store, access: Access, clock: Clock) -> None:
+    Args:
+        store: The store.
+        access: Says who may.
+        clock: Tells the time.
+        issuer: Returns the issuer of identity tokens that has a name; raises InvalidArgument.
+    """
+
+    def __init__(
+        self, store: Store, access: Access, clock: Clock, issuer: Callable[[str], Issuer]
+    ) -> None:
+        self._issuer = issuer
         self._store = store
         self._access = access
         self._clock = clock
 
     async def create(self, caller: Caller, request: Request, grant: Grant) -> bytes:
-        """Give a principal a role; the answer is made of the Grant."""
+        """Give a principal a role; the answer is made of the Grant.
+
+        Args:
+            caller: Who gives it.
+            request: Makes it idempotent.
+            grant: What is given; its id, its time and its end are set here.
+
+        Raises:
+            InvalidArgument: If nobody could ever use it.
+            PermissionDenied, NotFound, AlreadyExists, Unavailable.
+        """
         _check_conditions(grant)
+        if grant.principal.startswith("workload:"):
+            _, issuer, ident = grant.principal.split(":", 2)
+            check_granted(self._issuer(issuer), ident, dict(grant.conditions))
         if grant.role in PEOPLE and not grant.principal.startswith("certificate:"):
             raise InvalidArgument("role", f"{grant.role} is for people, who bring certificates")
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, grant.app)
