@@ -8,6 +8,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from privyseal.connection import Connection, load_profile
+from privyseal.v1 import access_service_pb2 as access_pb
 from privyseal.v1 import app_service_pb2 as app_pb
 from privyseal.v1 import key_service_pb2 as key_pb
 from privyseal.v1 import log_service_pb2 as log_pb
@@ -138,3 +139,20 @@ def test_reflection_lists_every_service(admin):
     (answer,) = stub.ServerReflectionInfo(asked)
     listed = {service.name for service in answer.list_services_response.service}
     assert {service.full_name for service in services()} <= listed
+
+
+def test_a_secret_is_shown_once_however_often_it_is_asked_for(admin, app):
+    request = access_pb.CreateTokenRequest(
+        display_name="ci",
+        roles=["ROLE_SIGNER"],
+        resource=f"apps/{app}",
+        request_id=str(uuid.uuid4()),
+    )
+    first = admin.access.CreateToken(request, timeout=10)
+    assert first.secret.startswith("pst_" + first.token.name.removeprefix("tokens/"))
+    with pytest.raises(grpc.RpcError) as caught:
+        admin.access.CreateToken(request, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert details(caught.value)[0] == "SECRET_SHOWN"
+    tokens = admin.access.ListTokens(access_pb.ListTokensRequest(), timeout=10).tokens
+    assert [t.name for t in tokens].count(first.token.name) == 1
