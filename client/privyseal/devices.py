@@ -17,14 +17,15 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from privyseal.bundling.tree import MANIFEST
 from privyseal.errors import ClientError
+from privyseal.verify import MANIFEST
 from privyseal.verify import expo as expo_v1
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.receipt import Receipt
 from privyseal.verify.schemes import (
     capgo_session,
     capgo_text,
+    codepush_ignores,
     codepush_text,
     minisign_text,
     sparkle_text,
@@ -72,7 +73,7 @@ def codepush(bundle: Path, receipt: Receipt, target: Path) -> None:
         zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new,
     ):
         for entry in old.infolist():
-            if entry.filename == MANIFEST:
+            if entry.filename == MANIFEST or codepush_ignores(entry.filename):
                 continue
             with old.open(entry) as content, new.open(_entry(entry.filename), "w") as copy:
                 shutil.copyfileobj(content, copy, _PIECE)

@@ -36,6 +36,11 @@ def signed(daemon, tmp_path_factory):
     (www / "index.html").write_text("<!doctype html>")
     (www / "näme with space.js").write_text("console.log(1)\n" * 99)
     (www / "z.js").write_text("z")
+    # What appcenter-cli left of the release before; its own hash counts none of them.
+    (www / "sub").mkdir()
+    for place in (www, www / "sub"):
+        (place / ".codepushrelease").write_text("an old token")
+        (place / ".DS_Store").write_text("x")
     app = "app-" + uuid.uuid4().hex[:8]
     daemon.ok("app", "create", "--app-id", app, "--statement-key", folder / "statement.pem")
     for scheme in SCHEMES:

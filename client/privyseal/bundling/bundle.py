@@ -23,8 +23,9 @@ from typing import BinaryIO, Self
 
 from zlib_ng import zlib_ng
 
-from privyseal.bundling.tree import MANIFEST, SourceFile, scan
+from privyseal.bundling.tree import SourceFile, scan
 from privyseal.errors import BuildError
+from privyseal.verify import MANIFEST
 
 PIECE = 1 << 20
 WINDOW = 32 * 1024

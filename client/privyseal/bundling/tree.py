@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from privyseal.errors import BuildError
+from privyseal.verify import MANIFEST
 
-MANIFEST = "pro-manifest.json"
-"""The manifest's name in a bundle, as the Ionic client wants it."""
 MAX_FILES = 65_000
 MAX_TOTAL = 4_000_000_000
-_LEFT_OUT = {".DS_Store", "Thumbs.db"}
+# The last of them is CodePush's signature of a bundle before this one.
+_LEFT_OUT = {".DS_Store", "Thumbs.db", ".codepushrelease"}
 _PRIVATE_NAMES = {
     *(".git", ".hg", ".svn", ".ssh", ".aws", ".gnupg"),
     *(".npmrc", ".yarnrc", ".netrc", ".pypirc", ".htpasswd", ".git-credentials"),
@@ -51,7 +51,8 @@ class Tree:
 def scan(root: Path, *, source_maps: bool = False, private: bool = False) -> Tree:
     """Find the files of a build.
 
-    Left out: source maps unless asked for, .DS_Store, Thumbs.db and an old manifest.
+    Left out: source maps unless asked for, .DS_Store, Thumbs.db, .codepushrelease and an old
+    manifest.
 
     Args:
         root: The build.

@@ -105,7 +105,7 @@ def generate_manifest(out: Output, build_dir: Path, *, include_private: bool) ->
     import tempfile
 
     from privyseal.bundling.bundle import write_bundle
-    from privyseal.bundling.tree import MANIFEST
+    from privyseal.verify import MANIFEST
 
     with tempfile.TemporaryDirectory() as scratch:
         bundle = write_bundle(build_dir, Path(scratch) / "bundle.zip", private=include_private)

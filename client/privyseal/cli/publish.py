@@ -111,8 +111,8 @@ def publish_build(
 
 def _upload(out: Output, values: dict[str, Any], to: tuple[str, str], bundle: Any) -> str:
     """Upload the zip, or each file and the manifest; return the artifact's URL."""
-    from privyseal.bundling.tree import MANIFEST
     from privyseal.storage import object_url, upload, upload_all
+    from privyseal.verify import MANIFEST
 
     storage, base = to
     # The digest in the name makes an object immutable: another content has another name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,8 @@ def read_log_key(path: Path) -> NoteVerifier:
 
 
 def verified(bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> Receipt:
-    """Return a receipt that was verified, and that its bundle is the one given."""
+    """Return a receipt that was verified, and that all it says of its bundle is so."""
+    from privyseal.verify.bundle import verify_bundle
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.keys import load_public_key
     from privyseal.verify.receipt import verify_receipt
@@ -43,17 +43,13 @@ def verified(bundle: Path, receipt: Path, public_key: Path, log_key: Path) -> Re
     log = read_log_key(log_key)
     key = load_public_key(read(public_key, "public key"))
     proven = verify_receipt(read(receipt, "receipt"), log=log, statement_key=key)
-    hasher, length = hashlib.sha256(), 0
     try:
         with bundle.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                hasher.update(chunk)
-                length += len(chunk)
+            verify_bundle(file, proven.statement)
     except OSError as error:
         raise ClientError(f"cannot read the bundle {bundle}: {error.strerror}") from None
-    statement = proven.statement
-    if (hasher.digest(), length) != (statement.bundle_sha256, statement.bundle_length):
-        raise VerificationError(f"{bundle} is not the bundle that the receipt speaks of")
+    except VerificationError as error:
+        raise VerificationError(f"{bundle}: {error}") from None
     _verify_archive(bundle, proven)
     return proven
 

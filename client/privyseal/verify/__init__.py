@@ -4,3 +4,6 @@ Everything here takes bytes and returns values, or raises `VerificationError`; n
 returns a boolean verdict. Nothing opens a file or a connection; `backup` streams through files
 that its callers opened.
 """
+
+MANIFEST = "pro-manifest.json"
+"""The manifest's name in a bundle, as the Ionic client wants it."""

@@ -75,14 +75,23 @@ def codepush_text(signature: bytes, statement: Statement) -> str:
     return (codepush_input(statement) + b"." + _b64url(signature)).decode()
 
 
+def codepush_ignores(name: str) -> bool:
+    """Whether CodePush's own hash leaves a file out, by its name in the build."""
+    return name.rpartition("/")[2] in {".codepushrelease", ".DS_Store"}
+
+
 def codepush_package_sha256(files: dict[str, bytes]) -> bytes:
     """Return the package hash of files in a folder CodePush, 32 bytes.
 
     Args:
-        files: Name in the build -> SHA-256 of the content.
+        files: Name in the build -> SHA-256 of the content. What `codepush_ignores` counts not.
     """
     lines = sorted(
-        (f"CodePush/{name}:{digest.hex()}" for name, digest in files.items()),
+        (
+            f"CodePush/{name}:{digest.hex()}"
+            for name, digest in files.items()
+            if not codepush_ignores(name)
+        ),
         key=lambda line: line.encode("utf-16-be"),
     )
     text = json.dumps(lines, separators=(",", ":"), ensure_ascii=False)

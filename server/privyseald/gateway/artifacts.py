@@ -18,7 +18,6 @@ from privyseal.verify.statement import Statement
 
 from privyseald.gateway.fetch import ArtifactError, Fetcher
 
-MANIFEST = "pro-manifest.json"
 MAX_FILE = 256 << 20
 _PIECE = 64 * 1024
 _OPEN_ZIPS = 8

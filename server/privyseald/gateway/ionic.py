@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from privyseal.verify import MANIFEST
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.statement import Statement
 from starlette.responses import JSONResponse, Response
 
-from privyseald.gateway.artifacts import MANIFEST
 from privyseald.gateway.resolve import NoUpdate, Resolver
 from privyseald.model.native import NativeVersion
 

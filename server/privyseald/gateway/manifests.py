@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from privyseal.verify import MANIFEST
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.statement import Statement
 
-from privyseald.gateway.artifacts import MANIFEST, MAX_FILE, Cache, fetch_into
+from privyseald.gateway.artifacts import MAX_FILE, Cache, fetch_into
 from privyseald.gateway.fetch import ArtifactError, Fetcher
 
 MAX_MANIFEST = 32 << 20

@@ -1,0 +1,189 @@
+"""What a statement says of a bundle is compared with every file in it."""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from privyseal.bundling.bundle import write_bundle
+from privyseal.verify import MANIFEST
+from privyseal.verify.bundle import verify_bundle
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
+from privyseal.verify.schemes import codepush_package_sha256
+from privyseal.verify.statement import Statement
+
+FILES = {
+    "index.html": b"<h1>hello</h1>",
+    "empty.txt": b"",
+    "a/\u00e9 b.js": b"x" * 3_000_000,
+    "logo.png": b"\x89PNG stored",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    for name, content in FILES.items():
+        (folder / "www" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "www" / name).write_bytes(content)
+    bundle = write_bundle(folder / "www", folder / "bundle.zip")
+    expo = ExpoUpdate(
+        "android",
+        "1",
+        "a/\u00e9 b.js",
+        bundle.digests["a/\u00e9 b.js"],
+        (ExpoAsset("logo.png", "image/png", ".png", bundle.digests["logo.png"]),),
+    )
+    data = bundle.path.read_bytes()
+    statement = Statement(
+        app="a",
+        version="1",
+        counter=1,
+        bundle_sha256=bundle.sha256,
+        bundle_length=bundle.length,
+        manifest_sha256=bundle.manifest_sha256,
+        native_ranges=(),
+        source_commit="",
+        signed_at=1,
+        log_origin="log",
+        bundle_blake2b=hashlib.blake2b(data).digest(),
+        codepush_sha256=codepush_package_sha256(bundle.digests),
+        expo=Expo((expo,)),
+    )
+    return data, statement
+
+
+def of(data, statement):
+    """Return a statement of other bytes that is right about the whole of them."""
+    return replace(
+        statement,
+        bundle_sha256=hashlib.sha256(data).digest(),
+        bundle_length=len(data),
+        bundle_blake2b=b"",
+    )
+
+
+def test_a_bundle_is_what_its_statement_says(made):
+    data, statement = made
+    verify_bundle(io.BytesIO(data), statement)
+    verify_bundle(io.BytesIO(data), replace(statement, bundle_blake2b=b"", codepush_sha256=b""))
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "says"),
+    [
+        ("bundle_sha256", bytes(32), "not the bundle"),
+        ("bundle_length", 1, "not the bundle"),
+        ("bundle_blake2b", bytes(64), "BLAKE2b"),
+        ("manifest_sha256", bytes(32), "another manifest"),
+        ("codepush_sha256", bytes(32), "CodePush"),
+    ],
+)
+def test_what_a_caller_had_signed_beside_the_bundle_is_found(made, member, value, says):
+    data, statement = made
+    with pytest.raises(VerificationError, match=says):
+        verify_bundle(io.BytesIO(data), replace(statement, **{member: value}))
+
+
+@pytest.mark.parametrize("which", ["launch", "asset", "missing"])
+def test_what_expo_is_told_to_fetch_is_in_the_bundle(made, which):
+    data, statement = made
+    (update,) = statement.expo.updates
+    other = {
+        "launch": replace(update, launch_sha256=bytes(32)),
+        "asset": replace(update, assets=(replace(update.assets[0], sha256=bytes(32)),)),
+        "missing": replace(update, launch_path="index.android.hbc"),
+    }[which]
+    with pytest.raises(VerificationError, match="another file for Expo"):
+        verify_bundle(io.BytesIO(data), replace(statement, expo=Expo((other,))))
+
+
+def rezipped(data, change):
+    """Return a zip with other entries, whose names and contents `change` maps."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(target, "w") as new:
+        for name, content in change({e: old.read(e) for e in old.namelist()}):
+            new.writestr(zipfile.ZipInfo(name), content)
+    return target.getvalue()
+
+
+CHANGES = {
+    "another content": lambda f: {**f, "index.html": b"evil"}.items(),
+    "another length": lambda f: {**f, "empty.txt": b"evil"}.items(),
+    "one more": lambda f: {**f, "evil.js": b"evil"}.items(),
+    "one less": lambda f: {n: c for n, c in f.items() if n != "logo.png"}.items(),
+    "no manifest": lambda f: {n: c for n, c in f.items() if n != MANIFEST}.items(),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_other_files_than_the_manifest_lists_are_found(made, what):
+    data, statement = made
+    other = rezipped(data, CHANGES[what])
+    with pytest.raises(VerificationError):
+        verify_bundle(io.BytesIO(other), of(other, statement))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_is_there_twice_is_refused(made):
+    data, statement = made
+    twice = rezipped(data, lambda f: [*f.items(), ("index.html", b"evil")])
+    with pytest.raises(VerificationError, match="two files of one name"):
+        verify_bundle(io.BytesIO(twice), of(twice, statement))
+
+
+def test_an_entry_that_only_some_readers_see_is_refused(made):
+    """Who reads from the front finds it; who reads the directory at the end does not."""
+    data, statement = made
+    hidden = io.BytesIO()
+    with zipfile.ZipFile(hidden, "w") as archive:
+        archive.writestr("evil.js", "evil")
+        entry = hidden.getvalue()[: archive.start_dir or len(hidden.getvalue())]
+    for other in (entry + data, b"#!/bin/sh\n" + data):
+        with pytest.raises(VerificationError, match="more in it than its directory lists"):
+            verify_bundle(io.BytesIO(other), of(other, statement))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"{}", b"[1]", b"[" * 50_000, b'[{"href":"index.html","size":1,"integrity":"md5-AA=="}]'],
+)
+def test_a_malformed_manifest_is_a_failed_verification(made, manifest):
+    data, statement = made
+    other = rezipped(data, lambda f: {**f, MANIFEST: manifest}.items())
+    right = replace(of(other, statement), manifest_sha256=hashlib.sha256(manifest).digest())
+    with pytest.raises(VerificationError):
+        verify_bundle(io.BytesIO(other), right)
+
+
+def test_a_manifest_that_lists_a_file_twice_is_refused(made):
+    data, statement = made
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        listed = json.loads(archive.read(MANIFEST))
+    manifest = json.dumps([*listed, listed[0]]).encode()
+    other = rezipped(data, lambda f: {**f, MANIFEST: manifest}.items())
+    right = replace(of(other, statement), manifest_sha256=hashlib.sha256(manifest).digest())
+    with pytest.raises(VerificationError, match="malformed"):
+        verify_bundle(io.BytesIO(other), right)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_damaged_zips_fail_as_a_verification_does(made, data):
+    whole, statement = made
+    # The directory and the headers of small entries, where the structure is.
+    at = data.draw(st.integers(len(whole) - 600, len(whole) - 1))
+    damaged = bytearray(whole)
+    damaged[at] ^= data.draw(st.integers(1, 255))
+    damaged = bytes(damaged[: data.draw(st.integers(at, len(whole)))])
+    try:
+        verify_bundle(io.BytesIO(damaged), of(damaged, statement))
+    except VerificationError:
+        return
+    with zipfile.ZipFile(io.BytesIO(damaged)) as archive:
+        assert {n: archive.read(n) for n in archive.namelist() if n != MANIFEST} == FILES
