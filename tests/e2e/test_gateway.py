@@ -172,6 +172,61 @@ def test_no_release_sends_the_daemon_to_places_of_its_own(served, www):
     assert next(iter(told))[0] == 503
 
 
+def fetch(url, method="GET", **headers):
+    """Return status, bytes and headers of an answer."""
+    request = urllib.request.Request(url, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+def test_what_lies_among_the_artifacts_is_served_as_it_was_signed_or_not_at_all(served):
+    url = ask(served)[1]["url"]
+    file = served.data / "artifacts" / url.partition("/artifacts/")[2]
+    status, bundle, headers = fetch(url)
+    assert (status, headers["content-type"]) == (200, "application/zip")
+    assert hashlib.sha256(bundle).hexdigest() == ask(served)[1]["checksum"]
+    assert fetch(url, Range="bytes=10-19")[:2] == (206, bundle[10:20])
+    # Whoever uploads can write there.
+    file.write_bytes(bundle[:-1] + b"!")
+    (file.parent / "evil.html").write_text("<script>")
+    assert fetch(url)[:2] == (200, bundle), "the copy that was verified"
+    status, told, _ = fetch(url.rpartition("/")[0] + "/evil.html")
+    assert (status, b"script" in told) == (404, False)
+    head = fetch(url.rpartition("/")[0] + "/evil.html", "HEAD")
+    assert (head[0], head[1], head[2]["content-length"]) == (200, b"", "8")
+    assert fetch(url.rpartition("/")[0] + "/nothing.html", "HEAD")[0] == 404
+    served.stop()
+    served.start()
+    assert fetch(url)[0] == 503, "it is not what was signed, and no copy is trusted by its name"
+    file.write_bytes(bundle)
+    assert fetch(url)[:2] == (200, bundle)
+    served.ok(
+        *("live-update", "withdraw-release", "--app-id", "app", "--build-id", "2"),
+        *("--reason", "broken"),
+    )
+    assert fetch(url)[0] == 404
+
+
+def test_files_of_a_manifest_are_served_as_they_were_signed(served, www):
+    (www / "a b.txt").write_text("text")
+    (www / "index.html").write_text("three")
+    told = served.ok(
+        *("publish", "--app-id", "app", "--build-dir", www, "--channel", "production"),
+        *("--artifact-type", "manifest"),
+    )
+    base = told["artifactUrl"].rpartition("/")[0]
+    assert fetch(told["artifactUrl"])[0] == 200
+    assert fetch(f"{base}/a%20b.txt")[:2] == (200, b"text")
+    assert fetch(f"{base}/other.txt")[0] == 404
+    folder = served.data / "artifacts" / base.partition("/artifacts/")[2]
+    (folder / "index.html").write_text("evil!")
+    assert fetch(f"{base}/index.html")[0] == 503
+
+
 def sign_only(daemon, www, version):
     """Sign a bundle as publish does, without uploading or registering it."""
     from privyseal.bundling.bundle import write_bundle

@@ -155,32 +155,14 @@ def test_a_whole_update(https, device, www, tmp_path):
     assert again[0].get("nextBundleId") is None
 
 
-def test_a_tampered_zip_is_refused(https, device, www, tmp_path):
-    app, key, bundle = release(https, tmp_path, www)
-    content = bytearray(bundle.read_bytes())
-    content[len(content) // 2] ^= 1
-    bundle.write_bytes(content)
-
-    answers, page = device(app, key, "sync")
-
-    assert answers == [{"rejected": "Signature verification failed."}]
-    assert page == "public"
-
-
 class Between(BaseHTTPRequestHandler):
-    """Passes on what the gateway answers, with a bit of the signature flipped."""
+    """Passes on what the gateway answers, changed on its way."""
 
     def do_GET(self):
         url = f"https://127.0.0.1:{self.server.gateway}{self.path}"
         unverified = ssl._create_unverified_context()
         with urllib.request.urlopen(url, context=unverified, timeout=20) as answer:
-            body = answer.read()
-        if "/bundles/latest" in self.path:
-            told = json.loads(body)
-            signature = bytearray(base64.b64decode(told["signature"]))
-            signature[-1] ^= self.server.flipped
-            told["signature"] = base64.b64encode(signature).decode()
-            body = json.dumps(told).encode()
+            body = self.server.change(self.path, answer.read())
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -190,34 +172,68 @@ class Between(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("flipped", [0, 1])
-def test_a_tampered_signature_is_refused(https, device, www, tmp_path, monkeypatch, flipped):
-    """Whoever sits between, with a certificate that the device takes, has no key of the app."""
+@pytest.fixture
+def between(https, device, monkeypatch):
+    """Update with somebody between, who has a certificate that the device takes."""
+
+    def update(app, key, change):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(https.folder / "gateway.pem", https.folder / "gateway.key")
+        with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            server.gateway, server.change = https.ports[2], change
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            monkeypatch.setattr(https, "proxy", proxy_to(server.server_address[1]))
+            answers, page = device(app, key, "sync")
+            server.shutdown()
+        return answers, page
+
+    return update
+
+
+def flipped(path, body):
+    """Flip a bit of the signature that goes with a bundle."""
+    if "/bundles/latest" not in path:
+        return body
+    told = json.loads(body)
+    signature = bytearray(base64.b64decode(told["signature"]))
+    signature[-1] ^= 1
+    told["signature"] = base64.b64encode(signature).decode()
+    return json.dumps(told).encode()
+
+
+def test_what_was_only_passed_on_is_taken(https, between, www, tmp_path):
     app, key, _ = release(https, tmp_path, www)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(https.folder / "gateway.pem", https.folder / "gateway.key")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.gateway, server.flipped = https.ports[2], flipped
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(https, "proxy", proxy_to(server.server_address[1]))
-        answers, page = device(app, key, "sync")
-        server.shutdown()
-    if flipped:
-        assert answers == [{"rejected": "Signature verification failed."}]
-        assert page == "public"
-    else:
-        assert answers[0]["nextBundleId"], "what was only passed on is taken"
+    answers, _ = between(app, key, lambda _, body: body)
+    assert answers[0]["nextBundleId"]
 
 
-def test_another_apps_bundle_is_refused(https, device, www, tmp_path):
-    mine, key, bundle = release(https, tmp_path, www)
+@pytest.mark.parametrize("what", ["zip", "signature", "other"])
+def test_what_was_tampered_with_is_refused(https, between, www, tmp_path, what):
+    app, key, _ = release(https, tmp_path, www)
     _, _, other = release(https, tmp_path, www)
-    bundle.write_bytes(other.read_bytes())
+    of_another_app = other.read_bytes()
 
-    answers, page = device(mine, key, "sync")
+    def change(path, body):
+        if what == "signature" or "/artifacts/" not in path:
+            return flipped(path, body) if what == "signature" else body
+        half = len(body) // 2
+        changed = body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :]
+        return changed if what == "zip" else of_another_app
+
+    answers, page = between(app, key, change)
 
     assert answers == [{"rejected": "Signature verification failed."}]
+    assert page == "public"
+
+
+def test_what_was_tampered_with_at_the_gateway_is_not_served(https, device, www, tmp_path):
+    app, key, bundle = release(https, tmp_path, www)
+    bundle.write_bytes(bundle.read_bytes()[:-1] + b"!")
+
+    answers, page = device(app, key, "sync")
+
+    assert answers == [{"rejected": "Bundle could not be downloaded."}]
     assert page == "public"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mimetypes
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,15 +16,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from privyseald.gateway import capawesome, ionic
 from privyseald.gateway.artifacts import Bundles, Cache
 from privyseald.gateway.check_ins import CheckInCounter
+from privyseald.gateway.downloads import Downloads, content_type
 from privyseald.gateway.expo import ExpoUpdates
 from privyseald.gateway.fetch import ArtifactError, Fetcher, Sources
-from privyseald.gateway.follow import Follower
+from privyseald.gateway.follow import ARTIFACTS, Follower
 from privyseald.gateway.manifests import ManifestFiles
 from privyseald.gateway.resolve import Resolver
 from privyseald.model.errors import DomainError, explain
@@ -33,8 +32,6 @@ from privyseald.ports import LastCheckpoint, Store
 
 MAX_BODY = 64 * 1024
 _PIECE = 64 * 1024
-# Not the machine's, which knows .hbc as a format of home banking.
-_TYPES = mimetypes.MimeTypes(filenames=())
 # One text for whatever the reason: it must not tell what is where the daemon can reach.
 _NOT_SERVED = "this cannot be served now"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -60,15 +57,15 @@ def create_gateway(
         counter: Counts the devices' requests.
         public_url: How devices reach it, without a slash at the end.
         cache: Where verified artifacts are kept.
-        sources: Where artifacts may come from; their folder is served under /artifacts/.
+        sources: Where artifacts may come from; what is registered in their folder is served
+            under /artifacts/.
     """
     follower = Follower(store, verifier, kept)
     resolver = Resolver(store, verifier, follower, counter)
     fetcher, expo_updates = Fetcher(sources), ExpoUpdates(resolver)
-    readers: dict[str, ionic.Source] = {
-        "zip": Bundles(cache, fetcher),
-        "manifest": ManifestFiles(cache, fetcher),
-    }
+    bundles, manifests = Bundles(cache, fetcher), ManifestFiles(cache, fetcher)
+    readers: dict[str, ionic.Source] = {"zip": bundles, "manifest": manifests}
+    downloads = Downloads(resolver, bundles, manifests, sources)
 
     @_guarded
     async def latest(request: Request) -> Response:
@@ -93,7 +90,7 @@ def create_gateway(
         found = await ionic.file(resolver, readers, path["app"], path["snapshot"], path["file"])
         if found is None:
             return _error(404, "there is no such file in this snapshot")
-        kind = _TYPES.guess_type(path["file"])[0] or "application/octet-stream"
+        kind = content_type(path["file"])
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
         # Opened here: it can go from the cache while it is being sent.
         opened = found.open("rb")
@@ -109,28 +106,25 @@ def create_gateway(
             return _error(503, "the log cannot be followed; the daemon's own log says why")
         return JSONResponse({"status": "ok"})
 
-    routes: list[Route | Mount] = [
+    @_guarded
+    async def artifact(request: Request) -> Response:
+        return await downloads.artifact(request)
+
+    routes = [
         Route("/healthz", health),
         Route("/v1/apps/{app}/bundles/latest", latest),
         Route("/v1/apps/{app}/channels", channels),
         Route("/apps/{app}/expo", expo_update),
         Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
         Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
+        Route(ARTIFACTS + "{place:path}", artifact),
     ]
-    routes.append(Mount("/artifacts", _Artifacts(directory=sources.folder, check_dir=False)))
     # The Ionic client asks from inside a WebView, whose origin can be anything; nothing
     # here depends on cookies or on who asks.
     cors = Middleware(
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]
     )
     return Starlette(routes=routes, middleware=[cors])
-
-
-class _Artifacts(StaticFiles):
-    """A folder that need not be there: nothing was uploaded to it yet, or it is not used."""
-
-    async def check_config(self) -> None:
-        """Let each file be looked for."""
 
 
 def _error(status: int, message: str) -> Response:

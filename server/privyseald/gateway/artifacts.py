@@ -144,28 +144,34 @@ class Bundles:
             VerificationError: If the artifact is not the bundle that was signed.
             ArtifactError: If it cannot be fetched.
         """
-        digest = statement.bundle_sha256
-
-        def fetch(file: IO[bytes]) -> AsyncIterator[None]:
-            return fetch_into(
-                self._fetcher,
-                url,
-                file,
-                length=statement.bundle_length,
-                digest=digest,
-                algorithm="sha256",
-            )
 
         def take_out(file: IO[bytes]) -> AsyncIterator[None]:
             return _take_out(bundle, name, file)
 
-        bundle = await self._open(await self._cache.get(f"{digest.hex()}.zip", fetch))
+        digest = statement.bundle_sha256
+        bundle = await self._open(await self.whole(statement, url))
         if name not in bundle.NameToInfo:
             return None
         if bundle.NameToInfo[name].file_size > MAX_FILE:
             raise VerificationError("file is larger than the gateway serves")
         member = hashlib.sha256(digest + name.encode()).hexdigest()
         return await self._cache.get(f"{member}.member", take_out)
+
+    async def whole(self, statement: Statement, url: str) -> Path:
+        """Return a bundle.
+
+        Raises:
+            VerificationError: If the artifact is not the bundle that was signed.
+            ArtifactError: If it cannot be fetched.
+        """
+        length, digest = statement.bundle_length, statement.bundle_sha256
+
+        def fetch(file: IO[bytes]) -> AsyncIterator[None]:
+            return fetch_into(
+                self._fetcher, url, file, length=length, digest=digest, algorithm="sha256"
+            )
+
+        return await self._cache.get(f"{digest.hex()}.zip", fetch)
 
     async def _open(self, path: Path) -> zipfile.ZipFile:
         opened = self._opened.get(path)

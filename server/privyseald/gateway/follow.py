@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 from privyseal.verify.canonical import parse_object
 from privyseal.verify.errors import VerificationError
@@ -27,6 +28,8 @@ from privyseald.model.fields import parts
 from privyseald.model.native import NativeVersion
 from privyseald.ports import LastCheckpoint, Store, View
 
+ARTIFACTS = "/artifacts/"
+"""Under which path the gateway's own folder of artifacts is served."""
 _PAGE = 2000
 _FRONTIER_AGE = 512
 
@@ -78,12 +81,15 @@ class Followed:
         releases: The releases, by name.
         builds: The native builds of each app, by their names.
         certificates: Of the key versions that have one, by their names.
+        served: The releases whose artifact the gateway's own folder may have, oldest first, by
+            its place in there.
     """
 
     channels: dict[str, str] = field(default_factory=dict)
     releases: dict[str, Registered] = field(default_factory=dict)
     builds: dict[str, dict[str, NativeBuild]] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
+    served: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @staticmethod
     def concerns(leaf: bytes) -> bool:
@@ -93,7 +99,10 @@ class Followed:
     def copy(self) -> Followed:
         """Return another that can be changed without this one."""
         builds = {app: dict(builds) for app, builds in self.builds.items()}
-        return Followed(dict(self.channels), dict(self.releases), builds, dict(self.certificates))
+        return Followed(
+            *(dict(self.channels), dict(self.releases), builds),
+            *(dict(self.certificates), dict(self.served)),
+        )
 
     def apply(self, leaf: bytes) -> None:
         """Take one more leaf, which concerns it, into account.
@@ -131,6 +140,10 @@ class Followed:
         stated = bytes.fromhex(act.get("statementSha256", ""))
         made = Registered(app, int(counter), act["version"], act["url"], act["type"], stated)
         self.releases[made.name] = made
+        # Whatever the gateway is called to devices: which bytes they get, the digest says.
+        _, mark, place = unquote(made.url).partition(ARTIFACTS)
+        if mark:
+            self.served[place] = (*self.served.get(place, ()), made.name)
 
     def _withdraw(self, act: dict[str, Any]) -> None:
         name = act["release"]

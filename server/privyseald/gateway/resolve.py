@@ -9,6 +9,7 @@ from enum import StrEnum
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import Receipt, SchemeSignature, verify_receipt
+from privyseal.verify.statement import Statement
 
 from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.follow import Certificate, Followed, Follower, Registered
@@ -120,6 +121,21 @@ class Resolver:
             return None
         served = await self._served(state, name, NativeVersion("", ""))
         return served if served.snapshot == snapshot else None
+
+    async def artifact(self, place: str) -> tuple[Registered, Statement] | None:
+        """Return what was registered at a place in the gateway's own folder of artifacts.
+
+        The newest that was not withdrawn, and its statement; None if there is none.
+
+        Raises:
+            VerificationError: If what the store says is not what the log says.
+        """
+        state = await self._follower.state()
+        for name in reversed(state.served.get(place, ())):
+            release = state.releases[name]
+            if not release.withdrawn:
+                return release, (await self._receipt(release)).statement
+        return None
 
     async def certificate(self, key_version: str) -> Certificate | None:
         """Return what the log has of a version's certificate, if it has one."""
