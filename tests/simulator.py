@@ -20,6 +20,7 @@ from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
 from privyseal.verify.keys import load_public_key
 from privyseal.verify.note import NoteVerifier, format_note
 from privyseal.verify.statement import NativeRange, Statement
+from privyseald.adapters.clock import Steps
 from privyseald.adapters.policies_cedar import CedarPolicies
 from privyseald.adapters.repositories import Db
 from privyseald.adapters.sql_engine import make_engine, migrate
@@ -183,6 +184,7 @@ class World:
     plugin: str = "capawesome"
     approvals: int = 0
     now: int = START
+    clock_leeway: int = 10**9
     devices: dict[str, Device] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -233,7 +235,12 @@ class World:
         clock = self.clock
         self.kept = Forgetful()
         self.store = SqlStore(
-            self.url, clock=clock, sign_checkpoint=self._note, origin=ORIGIN, kept=self.kept
+            self.url,
+            clock=clock,
+            sign_checkpoint=self._note,
+            origin=ORIGIN,
+            kept=self.kept,
+            steps=Steps(self.clock_leeway, lambda: self.now),
         )
         policies = CedarPolicies(self.approvals)
         refusals = Refusals(self.store, clock)

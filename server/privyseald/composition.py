@@ -9,7 +9,7 @@ from privyseal.verify.keys import load_public_key, public_key_sha256
 from privyseald.adapters.alarm import LoudAlarm
 from privyseald.adapters.backup_archive import BackupArchiver, Quorum
 from privyseald.adapters.checkpoint_file import CheckpointFile
-from privyseald.adapters.clock import clock
+from privyseald.adapters.clock import Steps, clock
 from privyseald.adapters.log_notes import LogNotes
 from privyseald.adapters.peers import CaFile, CertificatePeers
 from privyseald.adapters.policies_cedar import CedarPolicies, builtin_text, schema_text
@@ -91,6 +91,7 @@ class Adapters:
             sign_checkpoint=self.notes.checkpoint,
             origin=settings.log_origin,
             kept=self.kept,
+            steps=Steps(settings.clock_leeway),
         )
         own = CaFile(data / "tls/ca.pem")
         domains = {d.name: CaFile(settings.file(d.bundle)) for d in settings.trust_domains}

@@ -202,6 +202,8 @@ class Settings(BaseSettings):
     """Who can open backups; no backup can be made if absent."""
     kek: KekSettings = KekSettings()
     """Help for opening the key-encryption key; see `privyseald kek`."""
+    clock_leeway: int = Field(default=60, ge=0)
+    """Seconds by which the clock may be behind the log's last entry; further, nothing is signed."""
     connections: int = Field(default=1000, ge=1)
     """Open connections on each gRPC port."""
     metrics: str = ""

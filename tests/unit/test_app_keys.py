@@ -36,7 +36,7 @@ class Reads:
             apps=SimpleNamespace(get=lambda app: app in self.apps or None),
             keys=SimpleNamespace(list=lambda _: []),
             builds=SimpleNamespace(list=lambda _: []),
-            releases=SimpleNamespace(last_counter=lambda _: 7),
+            releases=SimpleNamespace(last_signed=lambda _: (7, 0)),
         )
         await self.go.wait()
         if self.fails:

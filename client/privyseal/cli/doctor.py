@@ -118,8 +118,8 @@ def _connection(checks: _Checks, profile: Any, app_id: str) -> ClientError | Non
         "signing",
         "the daemon can sign"
         if signs
-        else "the daemon does not sign now: its keyholders are down, or its database is an old "
-        "copy; its own log says which",
+        else "the daemon does not sign now: its keyholders are down, its database is an old copy "
+        "or cannot be written, or its clock is behind; its own log says which",
         ok=signs,
     )
     checks.add("principal", who.principal, ok=True)

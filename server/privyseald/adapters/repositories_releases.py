@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from privyseal.verify.statement import NativeRange
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from privyseald.adapters import schema
 from privyseald.adapters.bulk import insert_rows
@@ -110,9 +110,11 @@ class SqlReleases(Part):
         self._again[record.app, record.version] = record
         self._begun_again.append((record.app, record.version))
 
-    def last_counter(self, app: str) -> int:
+    def last_signed(self, app: str) -> tuple[int, int]:
         t = schema.signed
-        return self._db.execute(select(func.max(t.c.counter)).where(t.c.app == app)).scalar() or 0
+        newest = select(t.c.counter, t.c.created_at).where(t.c.app == app)
+        row = self._db.execute(newest.order_by(t.c.counter.desc()).limit(1)).first()
+        return (0, 0) if row is None else (row.counter, row.created_at)
 
     def add_signed(self, record: SignedRecord) -> None:
         if (record.app, record.counter) in self._taken:

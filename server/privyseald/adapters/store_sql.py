@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from privyseald.adapters import schema
 from privyseald.adapters.bulk import insert_rows
+from privyseald.adapters.clock import Steps
 from privyseald.adapters.continuity import Continuity
 from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.repositories_rotation import add_check_ins
@@ -42,7 +43,7 @@ _SWEEP = 3600
 _NEW_HEAD = update(schema.log_head)
 SignCheckpoint = Callable[[Checkpoint], str]
 _Frontier = tuple[int, dict[merkle.Node, bytes]]
-_Ran = tuple[list[bytes | Exception], _Frontier, tuple[Checkpoint, str] | None]
+_Ran = tuple[list[bytes | Exception], _Frontier, tuple[Checkpoint, str] | None, int]
 
 
 @dataclass
@@ -72,7 +73,9 @@ class SqlStore:
         sign_checkpoint: SignCheckpoint,
         origin: str,
         kept: LastCheckpoint,
+        steps: Steps | None = None,
     ) -> None:
+        self._steps = steps or Steps()
         self._engine = make_engine(url)
         self._reading = make_engine(url, reads_only=True)
         self._clock = clock
@@ -157,9 +160,10 @@ class SqlStore:
         """Commit a group; on failure of the whole, every act gets the error."""
         try:
             with self._engine.connect() as connection, connection.begin():
-                outcomes, frontier, signed = self._run(connection, group)
+                outcomes, frontier, signed, written = self._run(connection, group)
             if signed is not None:
                 self._continuity.committed(*signed)
+                self._steps.wrote(written)
             self._frontier = frontier
             self._continuity.keep()
         except DomainError as error:
@@ -178,8 +182,8 @@ class SqlStore:
 
     @property
     def broken(self) -> str:
-        """Why nothing is signed with this database; empty if all is well."""
-        return self._continuity.broken
+        """Why nothing is signed with this database now; empty if all is well."""
+        return self._continuity.broken or self._steps.behind(self._clock())
 
     async def check(self) -> None:
         """Compare the log with the last checkpoint; `broken` tells the result.
@@ -194,6 +198,7 @@ class SqlStore:
                 head = log.head()
                 self._continuity.check(log, head)
                 self._continuity.frontier(log, head)
+                self._steps.wrote(_last_written(log, head))
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, run)
@@ -203,11 +208,11 @@ class SqlStore:
             raise Unavailable("the store cannot be read now", reason="STORE_DOWN") from None
 
     def _run(self, connection: Connection, group: list[_Waiting]) -> _Ran:
-        now = self._clock()
-        self._sweep(connection, now)
         log = SqlLog(Db(connection))
         head = log.head()
         self._continuity.check(log, head)
+        now = self._time(log, head)
+        self._sweep(connection, now)
         transaction = SqlTransaction(connection, now, head.size)
         transaction.look_up(
             [w.request for w in group if w.request is not None],
@@ -235,7 +240,16 @@ class SqlStore:
             outcomes.append(answer)
         transaction.releases.flush(connection)
         insert_rows(connection, schema.answers, answers)
-        return outcomes, (growth.size, growth.frontier()), signed
+        return outcomes, (growth.size, growth.frontier()), signed, now
+
+    def _time(self, log: SqlLog, head: LogHead) -> int:
+        """Return the time to write under. Raises FailedPrecondition if the clock is behind."""
+        if self._frontier is None:
+            self._steps.wrote(_last_written(log, head))
+        now = self._clock()
+        if wrong := self._steps.behind(now):
+            raise FailedPrecondition(wrong, reason="CLOCK_BEHIND")
+        return self._steps.at_least(now)
 
     def _one(
         self, transaction: SqlTransaction, waiting: _Waiting
@@ -290,10 +304,16 @@ class SqlStore:
         self._swept = now
         t = schema.answers
         connection.execute(delete(t).where(t.c.created_at < now - ANSWERS_KEPT))
+        ended = self._steps.forgets_before(now)
         for table in (schema.used_tokens, schema.sessions):
-            connection.execute(delete(table).where(table.c.expires_at < now))
+            connection.execute(delete(table).where(table.c.expires_at < ended))
         oldest = now // DAY - CHECK_INS_KEPT
         connection.execute(delete(schema.check_ins).where(schema.check_ins.c.day < oldest))
+
+
+def _last_written(log: SqlLog, head: LogHead) -> int:
+    """Return when the log's last entry was made, seconds since 1970; 0 if there is none."""
+    return log.leaves(head.size - 1, 1)[0][2] if head.size else 0
 
 
 def _take(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:

@@ -237,6 +237,10 @@ class Follower:
         if (head.size, head.root) == (self._growth.size, self._root):
             return self._state
         async with self._lock:
+            if head.size < self._growth.size:
+                # Others came first, who read a later one; only if this is shorter, too, it shrank.
+                note = await self._store.read(lambda view: view.log.head().note)
+                head = open_checkpoint(note, self._verifier)
             await self._follow(head)
         return self._state
 

@@ -202,8 +202,8 @@ class Releases(Protocol):
         """Replace the signers of what was signed, and its receipt with `set_receipt`."""
         ...
 
-    def last_counter(self, app: str) -> int:
-        """Return the highest counter signed, 0 if there is none."""
+    def last_signed(self, app: str) -> tuple[int, int]:
+        """Return the highest counter signed, and when, in seconds since 1970; 0 for none."""
         ...
 
     def add_signed(self, record: SignedRecord) -> None:

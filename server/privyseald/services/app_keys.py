@@ -109,14 +109,16 @@ class RememberedKeys:
         return await asyncio.shield(reading)
 
     async def _read(self, app: str) -> AppKeys:
-        def query(view: View) -> tuple[AppKeys, int]:
+        def query(view: View) -> tuple[AppKeys, tuple[int, int]]:
             require_app(view, app)
             found = AppKeys(view.revision, view.keys.list(app), view.builds.list(app))
-            return found, view.releases.last_counter(app)
+            return found, view.releases.last_signed(app)
 
         known: AppKeys
-        known, counter = await self._store.read(query)
+        known, (counter, signed_at) = await self._store.read(query)
         self._counters[app] = max(counter, self._counters.get(app, 0))
+        # Whatever the clock says now, after a restart as well.
+        self._last.setdefault(app, (counter // 1000, signed_at))
         if self._reading.get(app) is asyncio.current_task():
             self._known[app] = known
         return known
