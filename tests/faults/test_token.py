@@ -17,7 +17,7 @@ from privyseal.connection import Connection, load_profile
 from privyseal.v1 import signing_service_pb2 as pb
 from privyseal.verify.note import NoteVerifier
 from privyseal.verify.receipt import verify_receipt
-from privyseald.keyholder.hsm_session import UNANSWERED
+from privyseald.keyholder.hsm_session import ACCEPTED, UNANSWERED
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
 
 from tests import spy
@@ -128,13 +128,25 @@ def test_a_login_that_never_returned_is_not_tried_again_if_it_was_counted(sofths
     assert "never returned" in log_in()
     assert "refused the PIN before" in log_in()
     assert tries() == before
-    # One that was not counted is: the device hung, and the PIN is right.
+    # Not every token says that it counted one. A PIN that never worked is not tried again.
     (tmp_path / REFUSED).unlink()
     softhsm.tool("--list-objects")
     (tmp_path / UNANSWERED).touch()
     given.write_text(softhsm.pin + "\n")
+    assert "this PIN never worked before" in log_in()
+    assert tries() == before
+    (tmp_path / REFUSED).unlink()
+    assert log_in() == "in\n"
+    assert softhsm.pin not in (tmp_path / ACCEPTED).read_text()
+    # One that worked is: the device hung.
+    (tmp_path / UNANSWERED).touch()
     assert log_in() == "in\n"
     assert not (tmp_path / UNANSWERED).exists()
+    (tmp_path / UNANSWERED).touch()
+    given.write_text("1111\n")
+    tried = tries()
+    assert "this PIN never worked before" in log_in()
+    assert tries() == tried
 
 
 @pytest.mark.parametrize("how", ["away", "hung"])

@@ -7,17 +7,25 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from privyseald.keyholder import wire
 from privyseald.keyholder.keystore import TOKEN
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.supervisor import KeyholderPool
 from privyseald.keyholder.v1 import keyholder_pb2 as kpb
-from privyseald.model.errors import Unavailable
+from privyseald.model.errors import FailedPrecondition, Unavailable
 from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme, WrappedKey
 
 from tests.conftest import custodian
 from tests.contract.test_keyholders import STATEMENT
 
+_PLAIN = NoEncryption()
 IDENTITY = KeyIdentity("a", "k", 1, Scheme.STATEMENT_V1, Algorithm.P256)
 
 
@@ -26,6 +34,51 @@ def settings(softhsm, tmp_path, monkeypatch):
     for name, value in softhsm.env.items():
         monkeypatch.setenv(name, value)
     return HsmSettings(softhsm.module, softhsm.label, str(tmp_path), pin_file=str(softhsm.pin_file))
+
+
+def test_a_key_that_came_back_with_other_attributes_does_not_sign(softhsm, tmp_path, settings):
+    """Whoever has the token's PIN can put it back so that it can be read."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    for name, part, encoded in (
+        ("private", "privkey", private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, _PLAIN)),
+        (
+            "public",
+            "pubkey",
+            private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        ),
+    ):
+        (tmp_path / name).write_bytes(encoded)
+        softhsm.tool(
+            *("--write-object", tmp_path / name, "--type", part, "--id", "77", "--label", "corp"),
+            *(("--sensitive",) if part == "privkey" else ()),
+        )
+
+    def put_back(*attributes):
+        softhsm.tool("--delete-object", "--type", "privkey", "--id", "77")
+        softhsm.tool(
+            *("--write-object", tmp_path / "private", "--type", "privkey", "--id", "77"),
+            *("--label", "corp", *attributes),
+        )
+
+    async def scenario(source):
+        place = KeyPlace(token=True, uri="pkcs11:id=%77")
+        for attributes in ((), ("--sensitive",), ("--extractable",)):
+            pool = KeyholderPool(source, 1, token=True)
+            await pool.start()
+            try:
+                if not attributes:
+                    adopted = await pool.generate(IDENTITY, place)
+                elif "--extractable" in attributes:
+                    with pytest.raises(FailedPrecondition, match="give the private key away"):
+                        await pool.sign_release(STATEMENT, adopted.wrapped, [])
+                else:
+                    await pool.sign_release(STATEMENT, adopted.wrapped, [])
+            finally:
+                await pool.stop()
+            put_back(*(("--sensitive",) if not attributes else ("--extractable", "--sensitive")))
+
+    with custodian(tmp_path, settings) as source:
+        asyncio.run(scenario(source))
 
 
 class Broken:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -277,6 +278,10 @@ def _backup(kek: bytes, backup: str, settings: CustodySettings) -> bytes:
         return b""
 
 
+def _of_this_one(token: dict[str, Any]) -> HsmSettings:
+    return replace(HsmSettings(**token), custodian=secrets.token_hex(8))
+
+
 def main() -> int:
     """Open the key, give it to who asks, end with the daemon."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -284,7 +289,7 @@ def main() -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     given = json.loads(sys.argv[2])
     token = given.pop("token")
-    settings = CustodySettings(**given, token=HsmSettings(**token) if token else None)
+    settings = CustodySettings(**given, token=_of_this_one(token) if token else None)
     folder = Path(settings.data)
     try:
         record = keks.read_record(folder)

@@ -256,6 +256,8 @@ class HsmKeystore:
             private, public = self._find(uri, key.identity.algorithm)
             if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
                 raise KeyUnusableError("private key does not belong to the public key on record")
+            # It may have been put back with others than it had when it was made or taken.
+            assert_attributes(private, uri, generated=False)
             loaded = HsmKey(private, public, key.identity.algorithm)
             loaded.sign(b"privyseal keyholder self-test")
             self._opened[at] = loaded

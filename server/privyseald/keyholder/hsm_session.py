@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, P
 
 UNANSWERED = "hsm-pin-unanswered"
 """The file that says that the PIN was tried, and that the token has not answered yet."""
+ACCEPTED = "hsm-pin-accepted"
+"""The file that says where the PIN was from that the token took last; nothing of the PIN."""
 _COUNTED = TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.USER_PIN_LOCKED
 
 
@@ -43,11 +46,19 @@ def log_in(settings: HsmSettings) -> Any:
             token_label=settings.token, token_serial=serial
         )
         unanswered = state / UNANSWERED
-        if unanswered.exists() and token.flags & _COUNTED:
-            # That try was of a wrong PIN, though nobody lived to hear it.
-            refused.write_text("PinIncorrect\n")
-            unanswered.unlink()
-            raise PinRefusedError("the token counted a wrong PIN in a login that never returned")
+        source, accepted = _source(settings), state / ACCEPTED
+        if unanswered.exists():
+            # That try was of a wrong PIN, though nobody lived to hear it. Not every token tells
+            # that it counted one: then only a PIN that it took before is tried again.
+            known = accepted.exists() and accepted.read_text() == source
+            if token.flags & _COUNTED or not known:
+                refused.write_text("PinIncorrect\n")
+                unanswered.unlink()
+                raise PinRefusedError(
+                    "the token counted a wrong PIN in a login that never returned"
+                    if token.flags & _COUNTED
+                    else "a login never returned, and this PIN never worked before"
+                )
         pin = settings.read_pin()
         unanswered.touch()
         try:
@@ -57,7 +68,25 @@ def log_in(settings: HsmSettings) -> Any:
             unanswered.unlink()
             raise PinRefusedError("the token refused the PIN") from None
         unanswered.unlink()
+        if not (accepted.exists() and accepted.read_text() == source):
+            accepted.write_text(source)
         return session
+
+
+def _source(settings: HsmSettings) -> str:
+    """Return where the PIN is from, so that another one is from elsewhere: no digest of it.
+
+    That of a file has its time; any other comes with the custodian, and does not change while
+    that lives.
+    """
+    path = settings.pin_path
+    if path is None:
+        return f"custodian {settings.custodian or secrets.token_hex(8)}"
+    try:
+        status = path.stat()
+    except OSError:
+        raise HsmDownError("the token's PIN cannot be read") from None
+    return f"file {path} {status.st_ino} {status.st_mtime_ns} {status.st_size}"
 
 
 @contextlib.contextmanager

@@ -45,16 +45,23 @@ class HsmSettings:
     pin_prompt: bool = False
     typed: str = field(default="", repr=False)
     """The PIN that somebody typed; never on a command line."""
+    custodian: str = ""
+    """What tells the custodian that this comes from, if any, from those before it."""
+
+    @property
+    def pin_path(self) -> Path | None:
+        """The file with the PIN; None if it is in none."""
+        if self.pin_prompt or self.pin_env:
+            return None
+        folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        return Path(self.pin_file or Path(folder) / self.pin_credential)
 
     def read_pin(self) -> str:
         """Return the PIN. Raises HsmDownError if there is none."""
-        if self.pin_prompt:
-            pin = self.typed
-        elif self.pin_env:
-            pin = os.environ.get(self.pin_env, "")
+        path = self.pin_path
+        if path is None:
+            pin = self.typed if self.pin_prompt else os.environ.get(self.pin_env, "")
         else:
-            folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-            path = Path(self.pin_file or Path(folder) / self.pin_credential)
             try:
                 pin = path.read_text().rstrip("\r\n")
             except OSError:
