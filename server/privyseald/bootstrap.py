@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from privyseald.gateway.fetch import Sources
 from privyseald.gateway.server import GatewayServer
 from privyseald.grpc_ports import listen
 from privyseald.model.errors import Unavailable
-from privyseald.ports import Transaction
+from privyseald.ports import Request, Transaction
 from privyseald.rpc.registration import add_services
 from privyseald.rpc.sealed import Sealed
 
@@ -108,12 +109,15 @@ class Daemon:
         if not file.exists():
             return
         lost = json.loads(file.read_text())
+        once = f"{lost['lostEntries']} {lost['lostRoot']} {lost['entries']}"
+        # Once, however often the daemon is started before it can go on.
+        request = Request("operator", once, hashlib.sha256(once.encode()).digest(), bytes)
 
         def act(tx: Transaction) -> Callable[[object], bytes]:
             tx.record({"act": "log.loss-accepted", "principal": "operator", **lost})
             return lambda _: b""
 
-        await self._adapters.store.commit(act)
+        await self._adapters.store.commit(act, request)
         file.unlink()
 
     async def _open(self) -> None:
@@ -125,7 +129,9 @@ class Daemon:
             return
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         servers = await listen(self._settings, self._adapters.peers, self._add_sealed)
-        structlog.get_logger("privyseald").warning("sealed; run `privyseald unseal`")
+        structlog.get_logger("privyseald").warning(
+            "sealed", waits_for=self._adapters.kek.told.removeprefix("sealed").strip()
+        )
         await opened.wait()
         await asyncio.gather(*(server.stop(0) for server in servers))
 

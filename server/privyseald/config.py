@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of an SQLite file; in the data directory if empty."""
     artifacts: Path = Path("artifacts")
     """A directory of artifacts that the gateway serves under /artifacts/."""
-    keyholders: int = 0
+    keyholders: int = Field(default=0, ge=0)
     """Keyholder processes; one per core if zero."""
     log_origin: str = "privyseal.local/log"
     """The log's name, for ever."""
@@ -216,6 +216,14 @@ class Settings(BaseSettings):
         right = host and port.isascii() and port.isdigit() and int(port) < 65_536
         if value and not right:
             raise ValueError(f"must be HOST:PORT, got {value}")
+        return value
+
+    @field_validator("log_origin")
+    @classmethod
+    def _log_name(cls, value: str) -> str:
+        # C2SP signed-note, and vkeys: what no note could carry would spoil every receipt.
+        if not 1 <= len(value) <= 100 or re.search(r"[\s+\x00-\x1f\x7f-\x9f]", value):
+            raise ValueError("must be 1 to 100 characters, none of them a blank or a +")
         return value
 
     @field_validator("database")

@@ -15,6 +15,7 @@ import click
 from privyseald import wiring
 from privyseald.cli import DATA, PATH, fail, read_secret, read_settings, show_now
 from privyseald.config import Settings
+from privyseald.data_dir import hand_over
 from privyseald.keyholder import kek as keks
 from privyseald.keyholder.custodian import SOCKET
 from privyseald.keyholder.kek import RAW, RECORD, KekError, KekRecord
@@ -144,6 +145,7 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    hand_over(scratch)
     scratch.replace(path)
     _sync(path.parent)
 
@@ -197,6 +199,14 @@ def show(data: Path) -> None:
         record = keks.read_record(data)
     except KekError as error:
         fail(str(error))
+    plain = (data / RAW).exists()
+    if record is None and not plain:
+        fail(f"there is no key-encryption key in {data}; name the data directory with --data")
+    if record is not None and plain:
+        fail(
+            f"the key is sealed ({record.provider}), and {data / RAW} has it as it is, too: what a "
+            "rewrap that was cut off left; if the daemon opens without it, remove it"
+        )
     if record is None:
         click.echo("file  (as it is; who reads the data directory has it)")
     elif record.provider == "shares":

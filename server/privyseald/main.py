@@ -16,11 +16,11 @@ import structlog
 import uvloop
 from privyseal import __version__
 
-from privyseald import bootstrap, kek_cli, recovery_cli, setup, wiring
+from privyseald import bootstrap, data_dir, kek_cli, recovery_cli, setup, wiring
 from privyseald.adapters import pki
 from privyseald.adapters.policies_trial import STACK
 from privyseald.cli import DATA, PATH, fail, read_secret, read_settings
-from privyseald.config import unknown_variables
+from privyseald.config import Settings, unknown_variables
 from privyseald.keyholder.keystores import HsmDownError
 from privyseald.model.errors import DomainError
 
@@ -66,7 +66,10 @@ def init(data: Path, host: tuple[str, ...]) -> None:
     try:
         uvloop.run(setup.initialise(settings, list(host)))
     except FileExistsError:
-        fail(f"{data} holds a data directory already; nothing was changed")
+        fail(
+            f"{data} holds a data directory already, or what an interrupted `init` left; "
+            "nothing was changed"
+        )
     except (OSError, DomainError) as error:
         fail(f"cannot initialise: {error}")
     click.echo(f"data directory   {data}")
@@ -82,7 +85,15 @@ def serve(data: Path) -> None:
     configure_logging(logging.INFO)
     settings = read_settings(data)
     if not (data / "log.vkey").exists():
-        fail(f"{data} is not a data directory; make one with `privyseald init --data {data}`")
+        fail(
+            f"{data} is not a whole data directory; make one with `privyseald init --data {data}`"
+            ", after what an interrupted one left is removed"
+        )
+    _require_log(settings)
+    try:
+        data_dir.take(data)
+    except (data_dir.TakenError, OSError) as error:
+        fail(f"cannot serve: {error}")
     for name in unknown_variables(os.environ):
         structlog.get_logger("privyseald").warning("no setting has this name", variable=name)
     with contextlib.suppress(OSError):
@@ -104,6 +115,16 @@ def serve(data: Path) -> None:
         uvloop.run(bootstrap.serve(settings))
     except (OSError, DomainError) as error:
         fail(f"cannot serve: {error}")
+
+
+def _require_log(settings: Settings) -> None:
+    """Exit with 1 if the settings name another log than the directory's, which no key would fit."""
+    name = (settings.data / "log.vkey").read_text("utf-8", "replace").partition("+")[0]
+    if name != settings.log_origin:
+        fail(
+            f"log_origin is {settings.log_origin}, and the log of {settings.data} is {name}: its "
+            "name never changes; set it back"
+        )
 
 
 @main.command("token-login")

@@ -23,6 +23,7 @@ from privyseald.adapters.repositories import Db, SqlLog
 from privyseald.adapters.sql_engine import make_engine
 from privyseald.adapters.sql_transaction import SqlView
 from privyseald.config import LOSS, RESTORED, Settings
+from privyseald.data_dir import hand_over
 from privyseald.keyholder.backup import open_with_shares
 from privyseald.keyholder.kek import RAW
 from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
@@ -186,6 +187,7 @@ def accept_loss(settings: Settings, entries: int, verifier: NoteVerifier) -> int
         root = last.root.hex() if last is not None else ""
         lost = {"lostEntries": entries, "lostRoot": root, "entries": head.size}
         (settings.data / LOSS).write_text(json.dumps(lost))
+        hand_over(settings.data / LOSS)
     if last is not None:
         path.rename(path.with_name(f"{path.name}.lost-{last.size}"))
     mark.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from privyseal.verify.errors import VerificationError
 
-from privyseald import recovery
+from privyseald import data_dir, recovery
 from privyseald.cli import DATA, PATH, fail, read_secret, read_settings
 from privyseald.keyholder.kek import KekError
 from privyseald.recovery import RecoveryError
@@ -56,9 +56,16 @@ The key-encryption key is a file in {data}; seal it with `privyseald kek rewrap`
 
 @click.command("accept-loss")
 @DATA
-@click.option("--entries", type=int, required=True, help="How many entries were signed.")
+@click.option(
+    "--entries",
+    type=click.IntRange(1, 1 << 53),
+    required=True,
+    help="How many entries were signed.",
+)
 def accept_loss(data: Path, entries: int) -> None:
     """Go on with an older database for good, though newer entries were signed; the log says so.
+
+    Stop the daemon first.
 
     Only where no newer copy exists. The number is that of the last checkpoint, which the
     refusal names; after a restore without one, that of the newest receipt or checkpoint that
@@ -70,6 +77,11 @@ def accept_loss(data: Path, entries: int) -> None:
     Example: privyseald accept-loss --entries 1234
     """
     settings = read_settings(data)
+    try:
+        # A daemon that runs would go on at once, before its log tells of the loss.
+        data_dir.take(data)
+    except (data_dir.TakenError, OSError) as error:
+        fail(f"nothing was changed: {error}")
     try:
         lost = recovery.accept_loss(settings, entries, recovery.read_verifier(data, None))
     except RecoveryError as error:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from privyseald.adapters.identity_oidc import OidcTokens
 from privyseald.adapters.jwks import Jwks, JwksSource
 from privyseald.config import IssuerSettings, Settings
+from privyseald.data_dir import hand_over
 from privyseald.keyholder.custody import Custody
 from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.keystores import REFUSED, HsmSettings
@@ -48,12 +49,16 @@ def login_to_token(settings: Settings, ask: Callable[[str], str]) -> None:
         raise ValueError("there is no [hsm] in the settings")
     if token.pin_prompt:
         token = replace(token, typed=ask("PIN"))
-    (settings.data / REFUSED).unlink(missing_ok=True)
     # Here, so that a daemon without a token needs no PKCS #11 library.
     from privyseald.keyholder.hsm_session import log_in, token_errors
 
-    with token_errors(), log_in(token):
-        pass
+    try:
+        with token_errors(), log_in(token, again=True):
+            # A person has looked: from now on the daemon's processes may, too.
+            (settings.data / REFUSED).unlink(missing_ok=True)
+    finally:
+        for file in settings.data.glob("hsm-*"):
+            hand_over(file)
 
 
 def custody(settings: Settings) -> Custody:

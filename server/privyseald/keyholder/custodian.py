@@ -103,6 +103,15 @@ class Custodian:
 
         return apart("the token", opened)
 
+    def look_again(self) -> None:
+        """Notice that the key was sealed anew meanwhile: what opened it before does so no more."""
+        with contextlib.suppress(KekError):
+            record = keks.read_record(Path(self._settings.data))
+            if record != self._record:
+                self._record = record
+                self._shares.clear()
+                self.try_alone()
+
     def offer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take what somebody offers, and return how far it is."""
         error, given = "", request.get(self.wants)
@@ -121,6 +130,9 @@ class Custodian:
         }
 
     def _take(self, given: str) -> None:
+        if self.wants == "pin" and keks.is_share(given):
+            # Tokens lock after a few wrong PINs, and officers are a few.
+            raise KekError("that is a share; the token's PIN comes first, and then the shares")
         if self.wants == "pin":
             self._try_pin(given)
         elif self._record is not None and self.wants == "passphrase":
@@ -197,12 +209,9 @@ def _passphrase(settings: CustodySettings) -> str:
 
 
 def _listen(folder: Path) -> socket.socket:
-    """Listen for who unseals it. Raises FileExistsError if another sealed daemon does."""
+    """Listen for who unseals it."""
+    # One that is left is of a custodian that ended: the daemon has the directory to itself.
     path = folder / SOCKET
-    gone = contextlib.suppress(FileNotFoundError, ConnectionRefusedError)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, gone:
-        other.connect(str(path))
-        raise FileExistsError(path)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The umask of a confined process: nobody else can connect.
@@ -228,6 +237,7 @@ def _unseal(custodian: Custodian, listener: socket.socket) -> None:
             except (ValueError, RecursionError):
                 continue
             if isinstance(request, dict):
+                custodian.look_again()
                 answer = custodian.offer(request)
                 connection.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -309,14 +319,7 @@ def main() -> int:
                 # Nobody can help but who mends what is missing; another process tries again.
                 threading.Event().wait(2)
                 return 1
-            try:
-                listener = _listen(folder)
-            except FileExistsError:
-                # Its officers are at work on it: their way in is not taken from them.
-                process.say("another sealed daemon has this data directory\n")
-                threading.Event().wait(2)
-                return 1
-            with listener:
+            with _listen(folder) as listener:
                 _unseal(custodian, listener)
             (folder / SOCKET).unlink(missing_ok=True)
         if custodian.kek is None:

@@ -28,8 +28,12 @@ ACCEPTED = "hsm-pin-accepted"
 _COUNTED = TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.USER_PIN_LOCKED
 
 
-def log_in(settings: HsmSettings) -> Any:
+def log_in(settings: HsmSettings, *, again: bool = False) -> Any:
     """Return a session that is logged in; a PIN that is wrong is tried once, by one process.
+
+    Args:
+        settings: The token.
+        again: Because a person says so, whatever came of the last time.
 
     Raises:
         HsmDownError: If that is not possible now; PinRefusedError if a person must look.
@@ -39,7 +43,7 @@ def log_in(settings: HsmSettings) -> Any:
     with (state / "hsm-login.lock").open("wb") as lock:
         # One process at a time: the PIN is tried by one, and the others learn of it.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if refused.exists():
+        if refused.exists() and not again:
             raise PinRefusedError("the token refused the PIN before")
         serial = settings.serial.encode() or None
         token = pkcs11.lib(settings.module).get_token(
@@ -47,7 +51,7 @@ def log_in(settings: HsmSettings) -> Any:
         )
         unanswered = state / UNANSWERED
         source, accepted = _source(settings), state / ACCEPTED
-        if unanswered.exists():
+        if unanswered.exists() and not again:
             # That try was of a wrong PIN, though nobody lived to hear it. Not every token tells
             # that it counted one: then only a PIN that it took before is tried again.
             known = accepted.exists() and accepted.read_text() == source

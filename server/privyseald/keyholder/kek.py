@@ -85,9 +85,10 @@ class KekRecord:
                 dict(value["params"]),
                 base64.b64decode(value["sealed"], validate=True),
             )
+            version = value["version"]
         except (ValueError, KeyError, TypeError, binascii.Error):
             raise KekError("kek.json is malformed; restore it from a backup") from None
-        if value["version"] != 1:
+        if version != 1:
             raise KekError("kek.json is of a newer version of Privyseal")
         return record
 
@@ -175,6 +176,15 @@ def split(kek: bytes, threshold: int, shares: int) -> tuple[KekRecord, list[str]
 def share_words(text: str) -> str:
     """Return the words of a share, also of one as it was printed, with its number before it."""
     return " ".join(_NUMBER.sub("", text).lower().split())
+
+
+def is_share(text: str) -> bool:
+    """Whether a text is a share, and no other secret."""
+    try:
+        share_id(share_words(text))
+    except KekError:
+        return False
+    return True
 
 
 def share_id(words: str) -> int:

@@ -23,5 +23,9 @@ class Sealed(grpc.GenericRpcHandler):
 async def _refuse(_: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     await abort(
         context,
-        Unavailable("the daemon is sealed; officers must unseal it first", reason="SEALED"),
+        Unavailable(
+            "the daemon is sealed: its key-encryption key is not open yet, and its log says what "
+            "it waits for: officers (`privyseald unseal`), its token, or a service",
+            reason="SEALED",
+        ),
     )
