@@ -1,4 +1,4 @@
-"""The data directory: which process has it, and whose its files are."""
+"""The data directory: whether daemons use it, and whose its files are."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import os
 from pathlib import Path
 
 
-class TakenError(Exception):
-    """Another process has the data directory."""
+class InUseError(Exception):
+    """A daemon uses the data directory, or an operator changes it while none may."""
 
 
-def take(data: Path) -> int:
-    """Take the data directory for this process, until it ends or the handle is closed.
+def hold(data: Path, *, alone: bool) -> int:
+    """Hold the data directory, until this process ends or the handle is closed.
 
     It is the directory itself that is locked: a file for that would be the one's who came first,
     and an operator who is root must not keep the daemon out.
+
+    Args:
+        data: The directory.
+        alone: Without any other; daemons hold it together.
 
     Returns:
         The handle.
 
     Raises:
-        TakenError: If another process has it.
+        InUseError: If that cannot be.
         OSError: If it is no directory, or cannot be read.
     """
     handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise TakenError(f"a daemon has {data}; stop it first") from None
+        who = "a daemon uses it; stop that first" if alone else "it is being changed; try again"
+        raise InUseError(f"{data}: {who}") from None
     return handle
 
 

@@ -91,8 +91,8 @@ def serve(data: Path) -> None:
         )
     _require_log(settings)
     try:
-        data_dir.take(data)
-    except (data_dir.TakenError, OSError) as error:
+        data_dir.hold(data, alone=False)
+    except (data_dir.InUseError, OSError) as error:
         fail(f"cannot serve: {error}")
     for name in unknown_variables(os.environ):
         structlog.get_logger("privyseald").warning("no setting has this name", variable=name)

@@ -79,8 +79,8 @@ def accept_loss(data: Path, entries: int) -> None:
     settings = read_settings(data)
     try:
         # A daemon that runs would go on at once, before its log tells of the loss.
-        data_dir.take(data)
-    except (data_dir.TakenError, OSError) as error:
+        data_dir.hold(data, alone=True)
+    except (data_dir.InUseError, OSError) as error:
         fail(f"nothing was changed: {error}")
     try:
         lost = recovery.accept_loss(settings, entries, recovery.read_verifier(data, None))

@@ -209,9 +209,12 @@ def _passphrase(settings: CustodySettings) -> str:
 
 
 def _listen(folder: Path) -> socket.socket:
-    """Listen for who unseals it."""
-    # One that is left is of a custodian that ended: the daemon has the directory to itself.
+    """Listen for who unseals it. Raises FileExistsError if another sealed daemon does."""
     path = folder / SOCKET
+    gone = contextlib.suppress(FileNotFoundError, ConnectionRefusedError)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, gone:
+        other.connect(str(path))
+        raise FileExistsError(path)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The umask of a confined process: nobody else can connect.
@@ -319,7 +322,14 @@ def main() -> int:
                 # Nobody can help but who mends what is missing; another process tries again.
                 threading.Event().wait(2)
                 return 1
-            with _listen(folder) as listener:
+            try:
+                listener = _listen(folder)
+            except FileExistsError:
+                # Its officers are at work on it: their way in is not taken from them.
+                process.say("another sealed daemon has this data directory\n")
+                threading.Event().wait(2)
+                return 1
+            with listener:
                 _unseal(custodian, listener)
             (folder / SOCKET).unlink(missing_ok=True)
         if custodian.kek is None:
