@@ -73,6 +73,7 @@ class Daemon:
             verifier=adapters.verifier,
             kept=adapters.kept,
             counter=services.check_ins,
+            channel_discovery=settings.channel_discovery,
             public_url=settings.device_url,
             cache=Cache(settings.data / "cache", settings.cache_mb << 20),
             sources=Sources(

@@ -167,6 +167,8 @@ class Settings(BaseSettings):
     gateway_key: Path | None = None
     public_url: str = ""
     """How devices reach the gateway; its own address if empty."""
+    channel_discovery: bool = True
+    """Whether devices can list an app's channels."""
     database: str = ""
     """SQLAlchemy URL of an SQLite file; in the data directory if empty."""
     artifacts: Path = Path("artifacts")

@@ -68,6 +68,25 @@ def test_source_maps_stay_out_unless_asked_for(www, tmp_path):
     assert write_bundle(www, tmp_path / "b.zip", source_maps=True).files == 5
 
 
+def test_names_that_one_plugin_cannot_ask_for_are_told(www, tmp_path):
+    (www / "100% x.js").write_text("x")
+    assert write_bundle(www, tmp_path / "a.zip").misread == ()
+    (www / "a#b.js").write_text("x")
+    (www / "100%25 x.js").write_text("x")
+    assert set(write_bundle(www, tmp_path / "b.zip").misread) == {"a#b.js", "100%25 x.js"}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "privyseal", "live-update", "bundle-artifact"),
+            *("--build-dir", www, "--output-path", tmp_path / "bundle.zip"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "2 names, such as '100%25 x.js'" in done.stderr
+
+
 def break_it(www, how):
     if how == "missing":
         shutil.rmtree(www)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import rfc8785
@@ -12,9 +13,17 @@ from privyseal.verify.note import (
     NoteVerifier,
     format_note,
     open_checkpoint,
+    open_note,
     parse_checkpoint,
 )
-from privyseal.verify.statement import NativeRange, Statement, pae
+from privyseal.verify.statement import (
+    PAYLOAD_TYPE,
+    NativeRange,
+    Statement,
+    envelope,
+    open_envelope,
+    pae,
+)
 
 NAMES = st.text(st.characters(max_codepoint=127), max_size=8)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -116,3 +125,27 @@ def test_no_text_parses_to_a_checkpoint_that_formats_otherwise(text):
     except VerificationError:
         return
     assert parsed.text() == text
+
+
+def test_an_envelope_is_read_in_either_alphabet():
+    """DSSE v1.0.2, protocol: base64 is standard or URL-safe."""
+    tried = 0
+    for n in range(200):
+        key = Ed25519PrivateKey.generate()
+        payload = statement(version=f"1.0.{n}").build()
+        signed = envelope(payload, ("k", key.sign(pae(PAYLOAD_TYPE, payload))))
+        safe = json.loads(json.dumps(signed).replace("+", "-").replace("/", "_"))
+        # The slash of the media type is none of base64's.
+        safe["payloadType"] = signed["payloadType"]
+        tried += safe != signed
+        assert open_envelope(safe, key.public_key()) == payload
+        assert open_envelope(signed, key.public_key()) == payload
+    assert tried > 100
+
+
+def test_a_note_that_is_no_unicode_text_is_a_failed_verification():
+    surrogate = chr(0xD800)
+    key = Ed25519PrivateKey.generate()
+    verifier = NoteVerifier("log", key.public_key().public_bytes_raw())
+    with pytest.raises(VerificationError, match="UTF-8"):
+        open_note(f"log{surrogate}\n1\nAA==\n\n\u2014 log AAAAAAA=\n", verifier)

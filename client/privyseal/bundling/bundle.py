@@ -65,6 +65,8 @@ class Bundle:
     left_out: int
     digests: dict[str, bytes]
     """SHA-256 of each file, by its name."""
+    misread: tuple[str, ...] = ()
+    """Names that cordova-plugin-ionic takes for another address."""
 
     @property
     def manifest_sha256(self) -> bytes:
@@ -304,6 +306,7 @@ def write_bundle(
         unpacked,
         tree.left_out,
         {name: digests.hashes[0].digest() for name, digests in entries},
+        tree.misread,
     )
 
 

@@ -26,6 +26,8 @@ _MAPS = (".js.map", ".css.map", ".hbc.map", ".bundle.map", ".jsbundle.map")
 _DOM = "www.bundle/"
 """Where Expo's exports have DOM components; their maps have no other sign."""
 _REACT_NATIVE = (".bundle", ".jsbundle", ".hbc")
+# cordova-plugin-ionic makes an address of a name as it is: it would ask for another.
+_ESCAPED = re.compile("#|%[0-9A-Fa-f]{2}")
 _FORBIDDEN = set('\\:*?"<>|')
 
 
@@ -46,6 +48,11 @@ class Tree:
 
     files: tuple[SourceFile, ...]
     left_out: int
+
+    @property
+    def misread(self) -> tuple[str, ...]:
+        """The names that cordova-plugin-ionic takes for another address."""
+        return tuple(f.name for f in self.files if _ESCAPED.search(f.name))
 
 
 def scan(root: Path, *, source_maps: bool = False, private: bool = False) -> Tree:

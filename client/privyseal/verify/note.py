@@ -116,6 +116,8 @@ def open_note(note: str, verifier: NoteVerifier) -> str:
 
     if len(note) > MAX_NOTE or any(c < " " and c != "\n" for c in note):
         raise VerificationError("signed note is too long or has control characters")
+    if any("\ud800" <= c <= "\udfff" for c in note):
+        raise VerificationError("signed note is no text in UTF-8")
     text, separator, block = note.rpartition("\n\n")
     lines = block.split("\n")
     if not separator or lines.pop() or not 0 < len(lines) <= MAX_SIGNATURES:

@@ -25,7 +25,7 @@ from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import PublicKey, load_public_key, public_key_sha256
 from privyseal.verify.merkle import leaf_hash, verify_inclusion
 from privyseal.verify.note import Checkpoint, NoteVerifier, open_checkpoint
-from privyseal.verify.statement import Statement, envelope, open_envelope
+from privyseal.verify.statement import Statement, decoded, envelope, open_envelope
 
 MEDIA_TYPE = "application/vnd.privyseal.receipt.v1+json"
 MAX_RECEIPT = 1024 * 1024
@@ -217,7 +217,7 @@ def receipt_parts(data: bytes) -> tuple[bytes, tuple[SchemeSignature, ...]]:
     For who made the receipt; who received it calls `verify_receipt`.
     """
     value = parse_object(data, "receipt")
-    return base64.b64decode(value["statement"]["payload"]), _signatures(value)
+    return decoded(value["statement"]["payload"]), _signatures(value)
 
 
 def signature_act(

@@ -132,6 +132,16 @@ class Statement:
         return statement
 
 
+def decoded(text: str) -> bytes:
+    """Return what a member of an envelope holds, in either alphabet (DSSE v1.0.2, protocol).
+
+    Raises:
+        ValueError: If it is no base64.
+    """
+    altchars = b"-_" if "-" in text or "_" in text else None
+    return base64.b64decode(text, altchars, validate=True)
+
+
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return DSSE's pre-authentication encoding, the bytes that are signed."""
     kind = payload_type.encode()
@@ -196,8 +206,8 @@ def open_envelope(value: dict[str, Any], key: PublicKey) -> bytes:
     try:
         if value["payloadType"] != PAYLOAD_TYPE:
             raise VerificationError("envelope does not hold a Privyseal statement")
-        payload = base64.b64decode(value["payload"], validate=True)
-        signatures = [base64.b64decode(s["sig"], validate=True) for s in value["signatures"]]
+        payload = decoded(value["payload"])
+        signatures = [decoded(s["sig"]) for s in value["signatures"]]
     except (KeyError, TypeError, binascii.Error, ValueError) as error:
         if isinstance(error, VerificationError):
             raise

@@ -12,11 +12,13 @@ import structlog
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.note import NoteVerifier
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from privyseald.gateway import capawesome, ionic
 from privyseald.gateway.artifacts import Bundles, Cache
@@ -47,6 +49,7 @@ def create_gateway(
     public_url: str,
     cache: Cache,
     sources: Sources,
+    channel_discovery: bool = True,
 ) -> Starlette:
     """Return the application.
 
@@ -59,6 +62,7 @@ def create_gateway(
         cache: Where verified artifacts are kept.
         sources: Where artifacts may come from; what is registered in their folder is served
             under /artifacts/.
+        channel_discovery: Whether devices can list an app's channels.
     """
     follower = Follower(store, verifier, kept)
     resolver = Resolver(store, verifier, follower, counter)
@@ -77,7 +81,7 @@ def create_gateway(
 
     @_guarded
     async def channels(request: Request) -> Response:
-        return await capawesome.channels(resolver, request)
+        return await capawesome.channels(resolver, request, shown=channel_discovery)
 
     @_guarded
     async def check_device(request: Request) -> Response:
@@ -124,7 +128,28 @@ def create_gateway(
     cors = Middleware(
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]
     )
-    return Starlette(routes=routes, middleware=[cors])
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_OneSlash), cors],
+        exception_handlers={HTTPException: _no_such},
+    )
+
+
+class _OneSlash:
+    """Takes `//apps` for `/apps`: what clients make of a server's address with a slash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("//"):
+            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
+        await self._app(scope, receive, send)
+
+
+async def _no_such(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return _error(status, "there is nothing here, or not for this method")
 
 
 def _error(status: int, message: str) -> Response:

@@ -15,6 +15,8 @@ from privyseald.gateway.resolve import NoUpdate, Resolver
 from privyseald.model.native import NativeVersion
 
 SCHEME = "capawesome-v1"
+MOST_CHANNELS = 1000
+"""Channels in one answer."""
 PLATFORMS = {"0": "android", "1": "ios"}
 
 
@@ -54,7 +56,15 @@ def _nothing(why: NoUpdate) -> Response:
     return JSONResponse({"message": "no update"}, status_code=404, headers=why.headers)
 
 
-async def channels(resolver: Resolver, request: Request) -> Response:
-    """List an app's channels."""
+async def channels(resolver: Resolver, request: Request, *, shown: bool) -> Response:
+    """List an app's channels, those with a text in their name; 401 if that is not to be."""
+    if not shown:
+        return JSONResponse({"message": "channels are not listed"}, status_code=401)
+    query = request.query_params
+    limit, offset = int(query.get("limit") or MOST_CHANNELS), int(query.get("offset") or 0)
+    if limit < 0 or offset < 0:
+        raise ValueError("limit or offset is negative")
     found = await resolver.channels(request.path_params["app"])
-    return JSONResponse([{"id": name, "name": name} for name in found])
+    found = [name for name in found if query.get("query", "") in name]
+    page = found[offset : offset + min(limit, MOST_CHANNELS)]
+    return JSONResponse([{"id": name, "name": name} for name in page])
