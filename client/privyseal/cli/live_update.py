@@ -187,8 +187,8 @@ def make_bundle(
         out.note(f"left out {bundle.left_out:,} source maps (--source-maps puts them in)")
     if bundle.misread:
         out.note(
-            f"{len(bundle.misread):,} names, such as {bundle.misread[0]!r}, have a # or a % and two "
-            "hexadecimal digits: cordova-plugin-ionic asks for another address, and takes no "
+            f"{len(bundle.misread):,} names, such as {bundle.misread[0]!r}, have a # or a % and "
+            "two hexadecimal digits: cordova-plugin-ionic asks for another address, and takes no "
             "update; other plugins do"
         )
     return bundle
