@@ -152,3 +152,28 @@ def test_why_it_is_sealed_is_in_the_log(vault, tmp_path):
     rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, PASSPHRASE))
     start_sealed(vault)
     wait_for(lambda: '"waits_for": "passphrase' in vault.log_text(), vault)
+
+
+def test_all_that_somebody_may_is_listed_and_nothing_of_others(daemon):
+    app = f"app-{time.monotonic_ns()}"
+    daemon.ok("app", "create", "--app-id", app)
+    given = set()
+    for name, where, role in (
+        ("ada", app, "signer"),
+        ("ada", "-", "auditor"),
+        ("adam", app, "signer"),
+        ("adam", "-", "auditor"),
+    ):
+        made = daemon.ok(
+            *("grant", "create", "--principal", f"certificate:{name}", "--role", role),
+            *("--app-id", where),
+        )
+        given |= {made["grant"]} if name == "ada" else set()
+    listed = daemon.ok("grant", "list", "--principal", "certificate:ada")["grants"]
+    assert {row["grant"] for row in listed} == given
+    everybody = daemon.ok("grant", "list")["grants"]
+    assert {f"apps/{app}", "apps/-"} <= {row["resource"] for row in everybody}
+    assert {r["resource"] for r in daemon.ok("grant", "list", "--app-id", app)["grants"]} == {
+        f"apps/{app}",
+        "apps/-",
+    }

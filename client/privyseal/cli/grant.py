@@ -121,8 +121,9 @@ def revoke(out: Output, name: str) -> None:
 
 @command(commands, "list")
 @ON
-def list_grants(out: Output, app_id: str) -> None:
-    """List the grants on an app.
+@click.option("--principal", default="", help="Only those of this one, such as certificate:ada.")
+def list_grants(out: Output, app_id: str, principal: str) -> None:
+    """List the grants on an app and on all apps; without an app, every grant.
 
     Example: privyseal grant list --app-id 042a1261
     """
@@ -131,7 +132,7 @@ def list_grants(out: Output, app_id: str) -> None:
     with connect() as to:
         request = pb.ListGrantsRequest(resource=f"apps/{app_id}")
         found = to.call(to.access.ListGrants, request).grants
-    rows = [_row(grant) for grant in found]
+    rows = [_row(grant) for grant in found if principal in {"", grant.principal}]
     out.done({"grants": rows}, *(f"{r['grant']}  {_line(r)}" for r in rows))
 
 

@@ -159,7 +159,7 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGrants(self, request, context):
-        """Lists the grants on an app, those on all apps included.
+        """Lists the grants on an app, those on all apps included; of all apps, every grant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,9 +73,10 @@ class Grants:
         return await self._store.commit(act, request)
 
     async def list(self, caller: Caller, app: str) -> list[Grant]:
-        """Return the grants on an app."""
+        """Return the grants on an app; those on any app, if it is all of them."""
         await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
-        found: list[Grant] = await self._store.read(lambda view: view.grants.list(app=app))
+        on = "" if app == fields.ALL_APPS else app
+        found: list[Grant] = await self._store.read(lambda view: view.grants.list(app=on))
         return found
 
     async def of(self, caller: Caller) -> Sequence[Grant]:
