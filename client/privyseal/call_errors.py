@@ -75,7 +75,7 @@ def _unreachable(details: str, profile: Profile) -> str:
             have, wants = "a client certificate", "tokens"
         return (
             f"TLS with {server} failed: you have {have}, and this may be the port for {wants}; "
-            "each has its own, and the CA must be the daemon's"
+            "each has its own, and the CA must be the daemon's; or the clocks of the two differ"
         )
     return f"cannot reach {server}; is the daemon running, and the address right?"
 

@@ -169,6 +169,7 @@ class Daemon:
         duties = {
             "write counts of refusals": self._services.refusals.flush,
             "write counts of check-ins": self._services.check_ins.flush,
+            "see whether the store can be written": self._adapters.store.probe,
             "sweep": self._services.sweeper.sweep,
             "rotate leaves": self._services.leaves.rotate,
         }

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from privyseald.config import Settings, load
 
@@ -50,8 +51,12 @@ def read_settings(data: Path) -> Settings:
             for e in error.errors()
         )
         fail(f"settings (privyseald.toml and PRIVYSEALD_* variables): {'; '.join(told)}")
+    except SettingsError as error:
+        fail(f"settings: {error}")
     except ValueError as error:
         fail(f"privyseald.toml is no TOML: {error}")
+    except OSError as error:
+        fail(f"privyseald.toml cannot be read: {error.strerror}")
 
 
 def read_secret(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
@@ -73,7 +78,7 @@ def read_secret(file: Path | None, prompt: str, *, confirm: bool = False) -> str
     if file is None:
         return str(click.prompt(prompt, hide_input=True, err=True, confirmation_prompt=confirm))
     try:
-        return file.read_text().strip()
+        return file.read_text().rstrip("\r\n")
     except UnicodeDecodeError:
         raise OSError(f"{file} is no text") from None
 

@@ -220,6 +220,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must be HOST:PORT, got {value}")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+            raise ValueError("must be an http:// or https:// address")
+        return value
+
     @field_validator("log_origin")
     @classmethod
     def _log_name(cls, value: str) -> str:

@@ -15,6 +15,7 @@ import click
 import structlog
 import uvloop
 from privyseal import __version__
+from sqlalchemy.exc import SQLAlchemyError
 
 from privyseald import bootstrap, data_dir, kek_cli, recovery_cli, setup, wiring
 from privyseald.adapters import pki
@@ -22,7 +23,7 @@ from privyseald.adapters.policies_trial import STACK
 from privyseald.cli import DATA, PATH, fail, read_secret, read_settings
 from privyseald.config import Settings, unknown_variables
 from privyseald.keyholder.keystores import HsmDownError
-from privyseald.model.errors import DomainError
+from privyseald.model.errors import DomainError, explain
 
 
 def configure_logging(level: int = logging.WARNING) -> None:
@@ -115,6 +116,10 @@ def serve(data: Path) -> None:
         uvloop.run(bootstrap.serve(settings))
     except (OSError, DomainError) as error:
         fail(f"cannot serve: {error}")
+    except SQLAlchemyError as error:
+        fail(f"cannot serve: the database cannot be used ({explain(error)})")
+    except ValueError as error:
+        fail(f"cannot serve: a file of {data} is damaged ({explain(error)})")
 
 
 def _require_log(settings: Settings) -> None:
@@ -184,6 +189,8 @@ def issue_certificate(data: Path, name: str, out: Path) -> None:
     _require(pki.require_client, (name,))
     if not (data / "log.vkey").exists():
         fail(f"{data} is not a data directory; name it with --data")
+    if not os.access(data / "tls/ca.key", os.R_OK):
+        fail(f"cannot issue: {data / 'tls/ca.key'} cannot be read")
     try:
         out.mkdir(mode=0o700)
         setup.issue_client(settings, name, out)

@@ -38,7 +38,7 @@ def restore(backup: Path, data: Path, log_key: Path, share_files: tuple[Path, ..
     except (RecoveryError, VerificationError, KekError) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"cannot restore: {error.strerror}")
+        fail(f"cannot restore: {error.strerror or error}: {error.filename or backup}")
     click.echo(f"restored: {found['entries']} log entries, {found['keys']} software keys opened")
     made = datetime.fromtimestamp(found["made"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     click.echo(_AFTER.format(made=made, entries=found["entries"], data=data))
@@ -78,14 +78,12 @@ def accept_loss(data: Path, entries: int) -> None:
     """
     settings = read_settings(data)
     try:
+        verifier = recovery.read_verifier(data, None)
         # A daemon that runs would go on at once, before its log tells of the loss.
         data_dir.hold(data, alone=True)
-    except (data_dir.InUseError, OSError) as error:
+        lost = recovery.accept_loss(settings, entries, verifier)
+    except (RecoveryError, data_dir.InUseError) as error:
         fail(f"nothing was changed: {error}")
-    try:
-        lost = recovery.accept_loss(settings, entries, recovery.read_verifier(data, None))
-    except RecoveryError as error:
-        fail(str(error))
     except OSError as error:
         fail(f"nothing was changed: {error.strerror}")
     if not lost:

@@ -50,8 +50,8 @@ async def initialise(settings: Settings, hosts: list[str]) -> None:
     """
     data = settings.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data.chmod(0o700)
     pki.write_private(data / RAW, secrets.token_bytes(KEK_SIZE))
+    data.chmod(0o700)
     tls = data / "tls"
     tls.mkdir(mode=0o700)
     pki.create_ca(tls)

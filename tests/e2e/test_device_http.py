@@ -6,6 +6,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 import pytest
 from privyseald.adapters import pki
@@ -44,10 +45,11 @@ def test_a_slash_too_many_leads_to_the_same(daemon):
 
 
 def test_channels_are_listed_in_pages_and_by_name(daemon):
-    daemon.ok("app", "create", "--app-id", "channels")
+    app = "app-" + uuid.uuid4().hex[:8]
+    daemon.ok("app", "create", "--app-id", app)
     for name in ("beta-1", "beta-2", "production"):
-        daemon.ok("live-update", "create-channel", "--app-id", "channels", "--name", name)
-    base = f"{daemon.gateway}/v1/apps/channels/channels"
+        daemon.ok("live-update", "create-channel", "--app-id", app, "--name", name)
+    base = f"{daemon.gateway}/v1/apps/{app}/channels"
 
     def names(query=""):
         status, told = answer(base + query)

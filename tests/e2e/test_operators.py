@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,9 +11,10 @@ import time
 import pytest
 from privyseald.data_dir import InUseError, hand_over, hold
 
-from tests.conftest import Daemon
+from tests.conftest import Daemon, zygote
 from tests.e2e.test_kek import (
     PASSPHRASE,
+    health,
     new_app,
     rewrap,
     secret,
@@ -177,3 +179,106 @@ def test_all_that_somebody_may_is_listed_and_nothing_of_others(daemon):
         f"apps/{app}",
         "apps/-",
     }
+
+
+def test_a_backup_is_of_what_links_lead_to_and_of_nothing_that_cannot_be_restored(vault, tmp_path):
+    settings = vault.data / "privyseald.toml"
+    real = tmp_path / "real.toml"
+    pair = tmp_path / "recipient.pem"
+    public = vault.run("backup", "new-recipient", "--private", pair).out.split()[-1]
+    existing = settings.read_text() if settings.exists() else ""
+    recipients = f'[backup]\nrecipients = ["{public}"]\nthreshold = 1\n'
+    real.write_text(f"approvals = 0\n{existing}{recipients}")
+    settings.unlink(missing_ok=True)
+    settings.symlink_to(real)
+    (vault.data / "tls/old").mkdir()
+    vault.start()
+    archive, share = tmp_path / "b.backup", tmp_path / "ada.share"
+    key = ("--log-key", vault.data / "log.vkey")
+    vault.ok("backup", "create", "--out", archive)
+    vault.ok("backup", "verify", archive, *key)
+    vault.ok("backup", "open-share", archive, "--private", pair, "--out", share)
+    done = vault.command(
+        *("restore", archive, "--data", tmp_path / "again", *key, "--share-file", share)
+    )
+    assert done.code == 0, done.err
+    assert (tmp_path / "again/privyseald.toml").read_text() == real.read_text()
+
+
+def test_what_cannot_be_written_is_not_said_to_serve(vault, tmp_path):
+    """A checkpoint's folder that is gone, and a database that nobody may write."""
+    (tmp_path / "elsewhere").mkdir()
+    vault.env["PRIVYSEALD_LAST_CHECKPOINT"] = str(tmp_path / "elsewhere/last")
+    vault.start()
+    new_app(vault, tmp_path)
+    assert health(vault) == "SERVING"
+    (tmp_path / "elsewhere/last").unlink()
+    (tmp_path / "elsewhere").rmdir()
+    refused = vault.run("live-update", "create-channel", "--app-id", "042a1261", "--name", "a")
+    assert "cannot be kept" in refused.err
+    wait_for(lambda: health(vault) == "NOT_SERVING", vault)
+    told = vault.run("doctor")
+    assert told.code == 1
+    assert "cannot be written" in told.out
+    (tmp_path / "elsewhere").mkdir()
+    wait_for(lambda: health(vault) == "SERVING", vault)
+    vault.ok("live-update", "create-channel", "--app-id", "042a1261", "--name", "b")
+    vault.stop()
+    (tmp_path / "elsewhere/last").rename(tmp_path / "kept")
+    (tmp_path / "elsewhere").rmdir()
+    vault.start()
+    assert health(vault) == "NOT_SERVING"
+
+
+STARTS = {
+    "newer": "of a newer version of Privyseal",
+    "nonsense": "must be sqlite:///FILE",
+    "ca": "is damaged",
+    "certificate": "is not the key of tls/server.pem",
+    "settings": "privyseald.toml is no TOML",
+    "list": "artifact_sources",
+    "url": "must be an http:// or https:// address",
+    "keyholders": "greater than or equal to 0",
+}
+
+
+@pytest.mark.parametrize("what", STARTS)
+def test_what_keeps_a_daemon_from_starting_is_one_line(vault, what):
+    if what == "newer":
+        with sqlite3.connect(vault.data / "privyseal.db") as database:
+            database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.close()
+    elif what == "ca":
+        (vault.data / "tls/ca.pem").write_text("damaged")
+    elif what == "certificate":
+        (vault.data / "tls/server.key").write_bytes((vault.data / "tls/ca.key").read_bytes())
+    elif what == "settings":
+        (vault.data / "privyseald.toml").write_text("= 1")
+    name, value = {
+        "nonsense": ("PRIVYSEALD_DATABASE", "nonsense"),
+        "list": ("PRIVYSEALD_ARTIFACT_SOURCES", "https://x"),
+        "url": ("PRIVYSEALD_PUBLIC_URL", "not a url"),
+        "keyholders": ("PRIVYSEALD_KEYHOLDERS", "-3"),
+    }.get(what, ("UNUSED", ""))
+    code, _, told = zygote.run("daemon", ["serve"], env={**vault.env, name: value})
+    assert code == 1
+    (line,) = [line for line in told.splitlines() if not line.startswith("{")]
+    assert STARTS[what] in line
+
+
+def test_a_passphrase_is_what_was_typed_but_for_the_end_of_the_line(vault, tmp_path):
+    rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, " horse battery staple "))
+    start_sealed(vault)
+    stripped = vault.command("unseal", "--secret-file", secret(tmp_path, "horse battery staple"))
+    assert stripped.code == 1
+    given = vault.command("unseal", "--secret-file", secret(tmp_path, " horse battery staple "))
+    assert given.out == "open\n"
+
+
+def test_who_lacks_a_role_is_told_so_rather_than_of_consent(daemon, tmp_path):
+    daemon.command("issue-certificate", "nobody", "--out", tmp_path / "nobody")
+    refused = daemon.run(
+        *("backup", "create", "--out", tmp_path / "b"),
+        PRIVYSEAL_PROFILE=str(tmp_path / "nobody/profile.toml"),
+    )
+    assert "has no grant for backup.export" in refused.err

@@ -90,11 +90,11 @@ class LazyGroup(click.Group):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; click itself would make an Abort of Ctrl-C, and exit with 1."""
+        """Run a verb; of Ctrl-C, also at a prompt, click itself would exit with 1."""
         try:
             with _told_in_json(ctx):
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             click.echo("privyseal: interrupted", err=True)
             ctx.exit(130)
 

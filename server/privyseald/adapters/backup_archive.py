@@ -138,13 +138,15 @@ class BackupArchiver:
 
     def _write_body(self, body: BodyWriter, snapshot: Path) -> None:
         to = cast("IO[bytes]", body)  # tarfile only writes
-        with tarfile.open(fileobj=to, mode="w|") as tar:
+        # What a link leads to: whoever restores it has no other place.
+        with tarfile.open(fileobj=to, mode="w|", dereference=True) as tar:
             tar.add(snapshot, DATABASE)
             for name in FILES:
                 if (self._data / name).exists():
                     tar.add(self._data / name, name)
             for path in sorted((self._data / "tls").iterdir()):
-                tar.add(path, f"tls/{path.name}", recursive=False)
+                if path.is_file():
+                    tar.add(path, f"tls/{path.name}")
         body.finish()
 
 

@@ -75,16 +75,20 @@ class Continuity:
         self._last = checkpoint
         self._unkept = note
 
-    def keep(self) -> None:
+    def keep(self, again: str = "") -> None:
         """Keep the newest checkpoint, before anybody is answered.
+
+        Args:
+            again: One that is kept already, to see whether it can be.
 
         Raises:
             Unavailable: If it cannot be kept. What was committed stays, and a retry finds it.
         """
-        if not self._unkept:
+        note = self._unkept or again
+        if not note:
             return
         try:
-            self._kept.write(self._unkept)
+            self._kept.write(note)
         except OSError:
             raise Unavailable(
                 "the log's checkpoint cannot be kept outside the database now; try again",

@@ -152,3 +152,12 @@ def issue(
 
 def _general_name(host: str) -> x509.GeneralName:
     return x509.IPAddress(ipaddress.ip_address(host)) if _is_address(host) else x509.DNSName(host)
+
+
+def belong_together(key: bytes, certificate: bytes) -> bool:
+    """Whether a private key, PEM, is that of a certificate, PEM."""
+    try:
+        public = serialization.load_pem_private_key(key, None).public_key()
+        return public == x509.load_pem_x509_certificate(certificate).public_key()
+    except (ValueError, TypeError):
+        return False

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 
+from privyseald.adapters import pki
 from privyseald.adapters.peers import CertificatePeers
 
 
@@ -20,6 +21,9 @@ class ServerTls:
         folder: With server.pem and server.key.
         peers: Knows the CAs.
         roots: Whether callers bring certificates.
+
+    Raises:
+        OSError: If there is no certificate with its key.
     """
 
     def __init__(self, folder: Path, peers: CertificatePeers, *, roots: bool) -> None:
@@ -28,6 +32,12 @@ class ServerTls:
         self._roots = roots
         self._lock = threading.Lock()
         self._current = self._read()
+        key, chain, _ = self._current
+        if not pki.belong_together(key, chain):
+            raise OSError(
+                "tls/server.key is not the key of tls/server.pem; run `privyseald "
+                "renew-server-certificate`"
+            )
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials of a port."""

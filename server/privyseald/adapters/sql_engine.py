@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select
@@ -60,6 +61,9 @@ def migrate(url: str, origin_note: Callable[[Checkpoint], str], origin: str) -> 
         url: SQLAlchemy URL.
         origin_note: Signs the checkpoint of the empty log.
         origin: The log's name.
+
+    Raises:
+        OSError: If a newer version of Privyseal has changed it already.
     """
     engine = make_engine(url)
     config = Config()
@@ -68,7 +72,12 @@ def migrate(url: str, origin_note: Callable[[Checkpoint], str], origin: str) -> 
     )
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise OSError(
+                "the database is of a newer version of Privyseal; start that, or restore a backup"
+            ) from None
         if connection.execute(select(schema.log_head)).first() is None:
             note = origin_note(Checkpoint(origin, 0, EMPTY_ROOT))
             connection.execute(

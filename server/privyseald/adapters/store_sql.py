@@ -40,6 +40,7 @@ ANSWERS_KEPT = 7 * 86400
 CHECK_INS_KEPT = 400
 """Days for which counts of check-ins are kept."""
 _SWEEP = 3600
+_UNWRITABLE = "the store cannot be written now; try again"
 _NEW_HEAD = update(schema.log_head)
 SignCheckpoint = Callable[[Checkpoint], str]
 _Frontier = tuple[int, dict[merkle.Node, bytes]]
@@ -89,6 +90,7 @@ class SqlStore:
         self._closed = False
         self._frontier: _Frontier | None = None
         self._swept = 0
+        self._unwritable = ""
         self._log = structlog.get_logger("store")
 
     async def commit(
@@ -169,13 +171,16 @@ class SqlStore:
         except DomainError as error:
             failure: Exception = error
             self._log.error("commit refused", reason=error.reason, message=error.message)
+            self._unwritable = error.message if isinstance(error, Unavailable) else ""
         except (SQLAlchemyError, OSError) as error:
-            failure = Unavailable("the store cannot be written now; try again", reason="STORE_DOWN")
+            failure = Unavailable(_UNWRITABLE, reason="STORE_DOWN")
             self._log.error("commit failed", error=explain(error))
+            self._unwritable = _UNWRITABLE
         except Exception as error:  # noqa: BLE001 - the callers must hear of it, whatever it is
             failure = error
             self._log.error("commit failed", error=explain(error))
         else:
+            self._unwritable = ""
             return outcomes
         self._frontier = None
         return [failure for _ in group]
@@ -183,7 +188,27 @@ class SqlStore:
     @property
     def broken(self) -> str:
         """Why nothing is signed with this database now; empty if all is well."""
-        return self._continuity.broken or self._steps.behind(self._clock())
+        return self._continuity.broken or self._steps.behind(self._clock()) or self._unwritable
+
+    async def probe(self) -> None:
+        """Try, without any act, whether what could not be written can be again."""
+        if self._unwritable:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._try_to_write)
+
+    def _try_to_write(self) -> None:
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                head = SqlLog(Db(connection)).head()
+                connection.execute(
+                    _NEW_HEAD, {"size": head.size, "root": head.root, "note": head.note}
+                )
+            self._continuity.keep(head.note)
+        except Unavailable as error:
+            self._unwritable = error.message
+        except (SQLAlchemyError, OSError):
+            self._unwritable = _UNWRITABLE
+        else:
+            self._unwritable = ""
 
     async def check(self) -> None:
         """Compare the log with the last checkpoint; `broken` tells the result.
@@ -199,6 +224,9 @@ class SqlStore:
                 self._continuity.check(log, head)
                 self._continuity.frontier(log, head)
                 self._steps.wrote(_last_written(log, head))
+            self._try_to_write()
+            if self._unwritable:
+                self._log.error("nothing is signed", message=self._unwritable)
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, run)

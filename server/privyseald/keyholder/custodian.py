@@ -87,7 +87,7 @@ class Custodian:
         except (KekError, HsmDownError) as error:
             return str(error)
         except OSError as error:
-            return f"the key-encryption key cannot be read: {type(error).__name__}"
+            return f"the key-encryption key cannot be read: {error.strerror or error}"
         return ""
 
     def _from_token(self, record: KekRecord) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from privyseald.model import fields
 from privyseald.model.errors import FailedPrecondition, PermissionDenied
-from privyseald.model.policy import Action, Caller, Decision, Query
+from privyseald.model.policy import PERMISSIONS, Action, Caller, Decision, Query, covers
 
 
 def _target(app: str) -> str:
@@ -20,7 +20,9 @@ def denied(caller: Caller, query: Query, decision: Decision) -> PermissionDenied
             f"for {what}; exchange another identity token",
             reason="SESSION_BOUND",
         )
-    if decision.policies:
+    may = any(query.action in PERMISSIONS[g.role] and covers(g, query.app) for g in caller.grants)
+    # The daemon's own policies narrow what roles give: of who has no role, they are not the reason.
+    if may or not all(policy.startswith("builtin.") for policy in decision.policies):
         return PermissionDenied(
             f"{what} is forbidden to {caller.principal} by policy {', '.join(decision.policies)}",
             reason="POLICY_FORBIDS",
