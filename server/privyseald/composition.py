@@ -80,7 +80,9 @@ class Adapters:
         self.verifier = log_verifier(settings, spki)
         self.notes = LogNotes(self.log_keyholder, self.verifier)
         self.keyholder = KeyholderPool(
-            self.kek, settings.keyholder_count, token=settings.hsm is not None
+            *(self.kek, settings.keyholder_count),
+            token=settings.hsm is not None,
+            sessions=settings.hsm.sessions if settings.hsm is not None else 0,
         )
         self.kept = CheckpointFile(
             settings.file(settings.last_checkpoint), self.verifier, data / RESTORED

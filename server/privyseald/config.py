@@ -106,6 +106,8 @@ class TokenSettings(BaseModel):
     """A systemd credential with the PIN (LoadCredential=)."""
     pin_prompt: bool = False
     """Ask whoever runs `privyseald unseal`."""
+    sessions: int = Field(default=0, ge=0, le=64)
+    """Sessions with the token, each in a process of its own; as many as `keyholders` if zero."""
 
     @model_validator(mode="after")
     def _one_pin(self) -> TokenSettings:

@@ -102,7 +102,10 @@ def test_whose_key_it_is_that_is_adopted_two_people_decide(vault, softhsm, tmp_p
 def test_a_key_that_is_in_the_token_is_adopted(vault, softhsm, www, tmp_path):
     name = uuid.uuid4().hex[:8]
     softhsm.tool(*("--keypairgen", "--key-type", "rsa:2048", "--label", name, "--id", name))
-    app = new_app(vault, tmp_path, "--token-uri", f"pkcs11:object={name}")
+    app = new_app(
+        *(vault, tmp_path, "--token-uri"),
+        f"pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project;object={name};type=private",
+    )
     assert publish(vault, app, www, tmp_path).code == 0
     shown = vault.ok("key", "show", f"apps/{app}/keys/capawesome-v1/versions/1")["protection"]
     assert f"object={name}" in shown["uri"]
@@ -124,6 +127,8 @@ def test_a_key_that_is_in_the_token_is_adopted(vault, softhsm, www, tmp_path):
         (f"pkcs11:object={leaky}", "would give the private key away"),
         ("pkcs11:object=nobody", "there is no private key"),
         (f"pkcs11:token=other;object={name}", "another token"),
+        (f"pkcs11:model=other;object={name}", "another token"),
+        (f"pkcs11:manufacturer=other;object={name}", "another token"),
         (f"pkcs11:object={name}?pin-value=1234", "must not have a query"),
         ("file:///etc/passwd", "must begin with pkcs11:"),
     ):

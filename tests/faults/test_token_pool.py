@@ -193,3 +193,24 @@ def test_a_token_that_goes_as_its_keyholder_comes_is_down_and_lacks_no_key(
 
     with custodian(tmp_path, settings) as source:
         asyncio.run(scenario(source))
+
+
+def test_a_token_with_few_sessions_has_few_processes():
+    started = []
+
+    class Counts(Broken):
+        def spawn(self, link, *, token):
+            started.append(token)
+            return super().spawn(link, token=token)
+
+    async def scenario(source):
+        pool = KeyholderPool(source, 3, token=True, sessions=1)
+        await pool.start()
+        try:
+            await asyncio.sleep(0.1)
+            assert sorted(started) == [False, False, False, True]
+            assert pool.token_serving
+        finally:
+            await pool.stop()
+
+    asyncio.run(scenario(Counts()))

@@ -96,6 +96,36 @@ def test_the_manifest_is_the_protocols(world):
         assert f'keyid="{told}", alg=' in header
 
 
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("multipart/mixed,application/expo+json,application/json", "multipart/mixed"),
+        ("Multipart/Mixed", "multipart/mixed"),
+        ("*/*", "multipart/mixed"),
+        ("multipart/mixed;q=0, application/expo+json", "application/expo+json"),
+        ("multipart/mixed; q=0.000,application/json", "application/json"),
+        ("application/expo+json;q=0.5", "application/expo+json"),
+        ("multipart/mixed;q=0.001", "multipart/mixed"),
+    ],
+)
+def test_a_device_gets_what_it_takes(world, accept, media):
+    world.embed(world.leaf())
+    world.publish()
+    status, headers, _ = world.fetch(accept=accept)
+    assert (status, headers["content-type"].partition(";")[0]) == (200, media)
+
+
+def test_an_update_with_a_chain_is_not_given_without_it(world):
+    root = world.root()
+    world.leaf()
+    world.embed(root)
+    world.publish()
+    assert world.fetch()[0] == 200
+    status, headers, _ = world.fetch(accept="application/expo+json")
+    assert status == 406
+    assert "expo-signature" not in headers
+
+
 def test_a_changed_certificate_in_the_database_is_not_served(world):
     root = world.root()
     world.leaf()

@@ -144,9 +144,15 @@ async def _chosen(
 def _answer(
     request: Request, manifest: bytes, signed: Mapping[str, str], certificate: bytes
 ) -> Response:
-    accepts = request.headers.get("accept", "multipart/mixed")
-    if "multipart/mixed" not in accepts and "*/*" not in accepts:
-        media = "application/expo+json" if "expo+json" in accepts else "application/json"
+    accepts = _accepted(request.headers.get("accept", "*/*"))
+    if not accepts & {"multipart/mixed", "multipart/*", "*/*"}:
+        if certificate:
+            # It would have the signature, and not what it hangs on.
+            return JSONResponse(
+                {"message": "this update takes multipart/mixed"}, status_code=406, headers=_HEADERS
+            )
+        expo_json = "application/expo+json"
+        media = expo_json if expo_json in accepts else "application/json"
         return Response(manifest, media_type=media, headers={**_HEADERS, **signed})
     boundary = secrets.token_hex(16)
     body = [_part(boundary, "manifest", "application/json", manifest, signed)]
@@ -157,6 +163,16 @@ def _answer(
     body.append(f"--{boundary}--\r\n".encode())
     media = f"multipart/mixed; boundary={boundary}"
     return Response(b"".join(body), headers={**_HEADERS, "content-type": media})
+
+
+def _accepted(header: str) -> set[str]:
+    """Return the media types that a client takes (RFC 9110 section 12.5.1)."""
+    found = set()
+    for entry in header.lower().split(","):
+        media, *parameters = (part.strip() for part in entry.split(";"))
+        if not any(re.fullmatch(r"q\s*=\s*0(\.0{0,3})?", part) for part in parameters):
+            found.add(media)
+    return found
 
 
 def _part(

@@ -209,9 +209,17 @@ class HsmKeystore:
             raise KeyUnusableError(f"the key's URI {error}") from None
         self._begin_anew()
         here = self._address()
-        if wanted.token not in {"", here.token} or wanted.serial not in {"", here.serial}:
+        with token_errors():
+            token = self._require().token
+            made = (token.model.strip(), token.manufacturer_id.strip())
+        if (
+            wanted.token not in {"", here.token}
+            or wanted.serial not in {"", here.serial}
+            or wanted.model not in {"", made[0]}
+            or wanted.manufacturer not in {"", made[1]}
+        ):
             raise KeyUnusableError("the key's URI names another token")
-        address = replace(wanted, token=here.token, serial=here.serial)
+        address = replace(here, label=wanted.label, id=wanted.id)
         found = self._find(address, identity.algorithm)
         if _OWN_LABEL.fullmatch(label(found[0])):
             # Its label does not say for which scheme: one that signs raw bytes with it would sign

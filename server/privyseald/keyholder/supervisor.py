@@ -55,6 +55,8 @@ class KeyholderPool:
         call_limit: Seconds after which a call that does not end costs the process its life;
             calls that make keys have longer.
         token: Whether there is a token.
+        sessions: How many processes have it, each with a session of its own; as many as the others
+            if zero.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class KeyholderPool:
         call_limit: float = 4.0,
         *,
         token: bool = False,
+        sessions: int = 0,
     ) -> None:
         self._source = source
+        self._sessions = (sessions or processes) if token else 0
         self._token = token
         self._with_token: set[Link] = set()
         self._doubted_until = 0.0
@@ -81,7 +85,7 @@ class KeyholderPool:
     async def start(self) -> None:
         """Start the processes; return when those without a token are ready. Raises Unavailable."""
         started: list[asyncio.Future[None]] = []
-        for slot in range(self._processes * (2 if self._token else 1)):
+        for slot in range(self._processes + self._sessions):
             first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             started.append(first)
             self._tasks.append(asyncio.create_task(self._keep(slot, first)))

@@ -9,12 +9,23 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 @dataclass(frozen=True)
 class TokenUri:
-    """The address of a key in a token (RFC 7512): token, serial, object, id."""
+    """The address of a key in a token (RFC 7512, section 2.3).
+
+    Attributes:
+        token: The token's label.
+        serial: Its serial number.
+        label: The key's label, CKA_LABEL.
+        id: The key's id, CKA_ID.
+        model: The token's model; looked at, and not kept: the serial number says more.
+        manufacturer: Its manufacturer, likewise.
+    """
 
     token: str = ""
     serial: str = ""
     label: str = ""
     id: bytes = b""
+    model: str = ""
+    manufacturer: str = ""
 
     def __str__(self) -> str:
         parts = [
@@ -44,13 +55,16 @@ class TokenUri:
             if not equals or name in found or re.search(r"%(?![0-9A-Fa-f]{2})", value):
                 raise ValueError("is malformed")
             found[name] = unquote_to_bytes(value)
-        if unknown := set(found) - {"token", "serial", "object", "id", "type"}:
+        # Vendors' own (section 2.3, pk11-v-attr) may be ignored; slots and libraries say where a
+        # token is, not which one, and the module is a setting.
+        known = {"token", "serial", "model", "manufacturer", "object", "id", "type"}
+        if unknown := {name for name in found if not name.startswith("x-")} - known:
             raise ValueError(f"has {', '.join(sorted(unknown))}, which is not supported")
         if found.get("type", b"private") != b"private" or not {"object", "id"} & set(found):
             raise ValueError("must name a private key by object or id")
-        return cls(
-            token=found.get("token", b"").decode(),
-            serial=found.get("serial", b"").decode(),
-            label=found.get("object", b"").decode(),
-            id=found.get("id", b""),
-        )
+        try:
+            texts = {name: found.get(name, b"").decode() for name in known - {"id", "type"}}
+        except UnicodeDecodeError:
+            raise ValueError("has a text that is not UTF-8") from None
+        label = texts.pop("object")
+        return cls(label=label, id=found.get("id", b""), **texts)
