@@ -7,7 +7,6 @@ one daemon gets is worth nothing at another.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -52,16 +51,6 @@ def find(env: Mapping[str, str] | None = None) -> Source | None:
     if KUBERNETES_TOKEN.exists():
         return Source("Kubernetes", lambda _: _read(KUBERNETES_TOKEN))
     return None
-
-
-def claims(token: str) -> dict[str, Any]:
-    """Return what a token says, unverified: for messages to people."""
-    try:
-        payload = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> str:

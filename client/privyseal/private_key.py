@@ -13,6 +13,7 @@ from privyseal.errors import ClientError
 from privyseal.verify.keys import public_key_sha256
 
 MAX_FILE = 64 * 1024
+"""Bytes of a file with a private key."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +41,8 @@ def load(data: bytes, passphrase: Callable[[], str]) -> PrivateKey:
     Raises:
         ClientError: If it is none, or of a kind that no scheme uses.
     """
+    if len(data) > MAX_FILE:
+        raise ClientError(f"the file is longer than {MAX_FILE:,} bytes: it holds no private key")
     encrypted = b"ENCRYPTED" in data
     if b"PRIVATE KEY-----" not in data:
         raise ClientError(

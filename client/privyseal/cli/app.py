@@ -38,7 +38,7 @@ def create(
         write_new(statement_key, made.statement_public_key.encode())
     app = made.app.name.removeprefix("apps/")
     out.done(
-        {"status": "ok", "appId": app, "statementPublicKey": made.statement_public_key},
+        {"appId": app, "statementPublicKey": made.statement_public_key},
         f"created {made.app.name}",
         *([f"wrote {statement_key}: receipts are verified with it"] if statement_key else []),
     )

@@ -28,7 +28,7 @@ def create_channel(out: Output, app_id: str, name: str, *, ignore_errors: bool) 
         except ClientError as error:
             if not ignore_errors or error.reason != "CHANNEL_EXISTS":
                 raise
-    out.done({"status": "ok", "channel": name}, f"channel {name} is there")
+    out.done({"channel": name}, f"channel {name} is there")
 
 
 @command(commands, "list-channels")
@@ -71,7 +71,7 @@ def delete_channel(out: Output, app_id: str, name: str, *, force: bool) -> None:
                 )
         request = pb.DeleteChannelRequest(name=full)
         to.call(to.releases.DeleteChannel, request)
-    out.done({"status": "ok", "channel": name}, f"deleted channel {name}")
+    out.done({"channel": name}, f"deleted channel {name}")
 
 
 @command(commands, "list-deployments")

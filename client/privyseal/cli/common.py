@@ -300,7 +300,7 @@ def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
     for value in values:
         name, equals, text = value.partition("=")
         if not (name and equals and text):
-            raise ClientError(f"{option} must be NAME=VALUE, got {value}")
+            raise click.UsageError(f"{option} must be NAME=VALUE, got {value}")
         found[name] = text
     return found
 

@@ -19,7 +19,6 @@ from privyseal.cli.common import (
     role_name,
     role_number,
 )
-from privyseal.errors import ClientError
 
 commands = click.Group("grant", help="Who has which role where.")
 _IDS = {
@@ -90,18 +89,18 @@ def create(
 def _principal(principal: str, issuer: str, ids: dict[str, str], *, looked_up: bool) -> str:
     """Return the one principal that the options name."""
     if len(ids) + bool(principal) != 1:
-        raise ClientError(
+        raise click.UsageError(
             "name one: --principal, --github-repository-id, --gitlab-project-id, --workload-id "
             "or --from-token"
         )
     if principal:
         if principal.startswith("workload:") and issuer and not looked_up:
-            raise ClientError("--issuer goes with an id, not with --principal")
+            raise click.UsageError("--issuer goes with an id, not with --principal")
         return principal
     (kind, value) = next(iter(ids.items()))
     usual, option = _IDS[kind]
     if not (issuer or usual):
-        raise ClientError(f"{option} needs --issuer")
+        raise click.UsageError(f"{option} needs --issuer")
     return f"workload:{issuer or usual}:{value}"
 
 

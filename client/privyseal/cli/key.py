@@ -170,7 +170,6 @@ def import_key(
         made = to.call(to.keys.ImportKey, request).key
     out.done(
         {
-            "status": "ok",
             "keyVersion": made.primary,
             "publicKeySha256": key.public_key_sha256.hex(),
         },

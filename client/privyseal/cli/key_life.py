@@ -186,12 +186,11 @@ def destroy(out: Output, name: str, reason: str, after: str, *, force: bool) -> 
 
     Example: privyseal key destroy apps/042a1261/keys/capawesome-v1/versions/1 --reason leaked
     """
-    from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
 
     parts = re.fullmatch(r"([0-9]{1,8})([smhd])", after)
     if parts is None:
-        raise ClientError("--after must be a number of s, m, h or d, such as 7d")
+        raise click.UsageError("--after must be a number of s, m, h or d, such as 7d")
     request = pb.DestroyKeyVersionRequest(name=name, reason=reason, force=force)
     request.delay.FromSeconds(int(parts[1]) * _UNITS[parts[2]])
     with connect() as to:

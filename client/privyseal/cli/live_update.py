@@ -85,7 +85,7 @@ def generate_signing_key(
     if scheme == "expo-v1":
         out.note("from now on only Expo exports can be published for this app")
     out.done(
-        {"status": "ok", "publicKey": str(public), "keyVersion": key.primary},
+        {"publicKey": str(public), "keyVersion": key.primary},
         f"created {key.primary}; the private key stays in the daemon",
         f"wrote {public}",
         *configuration(
@@ -112,7 +112,7 @@ def generate_manifest(out: Output, build_dir: Path, *, include_private: bool) ->
     target = build_dir / MANIFEST
     write_new(target, bundle.manifest)
     out.done(
-        {"status": "ok", "manifestPath": str(target), "files": bundle.files},
+        {"manifestPath": str(target), "files": bundle.files},
         f"wrote {target}: {bundle.files:,} files",
     )
 
@@ -143,7 +143,6 @@ def bundle_artifact(out: Output, output_path: Path, *, source_maps: bool, **valu
         require_writable(receipt)
     bundle = make_bundle(out, values, output_path, source_maps=source_maps)
     told = {
-        "status": "ok",
         "bundlePath": str(output_path),
         "sha256": bundle.sha256.hex(),
         "length": bundle.length,
@@ -210,7 +209,7 @@ def upload_artifact(out: Output, **values: Any) -> None:
     with connect() as to:
         release, _ = publish_build(out, to, values)
     out.done(
-        {"status": "ok", **release_json(release)},
+        {**release_json(release)},
         f"registered {release.name}, version {release.version}",
     )
 
@@ -235,7 +234,7 @@ def register_artifact(
     if not no_look and (told := look_at(artifact_url, length)):
         out.note(told)
     out.done(
-        {"status": "ok", **release_json(release)},
+        {**release_json(release)},
         f"registered {release.name}, version {release.version}",
     )
 

@@ -61,7 +61,7 @@ def register(  # noqa: PLR0917 - options
         if not found:
             raise ClientError(f"{project} has no {platform} project")
     if build_id and len(found) > 1:
-        raise ClientError("--id is for one platform; name it with --platform")
+        raise click.UsageError("--id is for one platform; name it with --platform")
     given = [read_text(path, "public key") for path in public_key]
     told = {
         "version_name": version_name,

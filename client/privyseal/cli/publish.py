@@ -65,7 +65,7 @@ def publish(out: Output, channel: tuple[str, ...], receipt: Path | None, **value
                 ) from None
             out.note(f"deployed to {', '.join(channel)}")
     out.done(
-        {"status": "ok", **release_json(release), "channels": list(channel)},
+        {**release_json(release), "channels": list(channel)},
         f"published {release.name}, version {release.version}",
     )
 

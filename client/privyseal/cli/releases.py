@@ -66,7 +66,7 @@ def set_native_versions(out: Output, app_id: str, build_id: str, **values: str) 
             name=f"apps/{app_id}/releases/{build_id}", native_ranges=native_ranges(values)
         )
         release = to.call(to.releases.SetNativeVersions, request).release
-    out.done({"status": "ok", **release_json(release)}, f"narrowed {release.name}")
+    out.done({**release_json(release)}, f"narrowed {release.name}")
 
 
 @command(commands, "list-releases")
@@ -133,4 +133,4 @@ def withdraw_release(out: Output, app_id: str, build_id: str, reason: str) -> No
         request = pb.WithdrawReleaseRequest(name=name, reason=reason)
         release = to.call(to.releases.WithdrawRelease, request).release
     out.note(f"its artifact is still at {release.artifact_url}; remove it there if it must go")
-    out.done({"status": "ok", **release_json(release)}, f"withdrew {release.name}")
+    out.done({**release_json(release)}, f"withdrew {release.name}")

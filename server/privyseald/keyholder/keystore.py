@@ -37,9 +37,9 @@ from privyseal.verify.canonical import canonical
 from privyseal.verify.importing import TITLE
 from privyseal.verify.keys import PublicKey, spki_der
 
-from privyseald.model.schemes import Algorithm, GeneratedKey, KeyIdentity, WrappedKey
+from privyseald.model.schemes import IN_TOKEN, Algorithm, GeneratedKey, KeyIdentity, WrappedKey
 
-SOFTWARE, TOKEN = b"\x01", b"\x02"
+SOFTWARE, TOKEN = b"\x01", IN_TOKEN
 KEK_SIZE = 32
 _KEK_ID = 8
 _NONCE = 12

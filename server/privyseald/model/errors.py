@@ -13,6 +13,8 @@ DomainError
 ├── FailedPrecondition   right request, wrong state
 ├── OutOfRange
 └── Unavailable          try again
+    ├── KeysChangedError   of signing, which then chooses again
+    └── CounterTakenError  of signing, which then takes the next
 """
 
 from __future__ import annotations
@@ -89,6 +91,13 @@ class OutOfRange(DomainError):  # noqa: N818 - named as the status it becomes
 
 class Unavailable(DomainError):  # noqa: N818 - named as the status it becomes
     """Cannot be done now; the same call may succeed later."""
+
+
+class KeysChangedError(Unavailable):
+    """Keys or builds of the app changed between the choice of who signs and the commit."""
+
+    def __init__(self) -> None:
+        super().__init__("the app's keys changed; try again", reason="KEYS_CHANGING")
 
 
 class CounterTakenError(Unavailable):

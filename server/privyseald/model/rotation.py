@@ -11,7 +11,7 @@ A planned rotation walks through these states, and stays in each as long as it t
 An emergency (the old version is compromised) begins at PROMOTED: the old version signs
 nothing from that moment on, and the builds that trust nothing else wait for the store.
 
-All of it is computed from field trust. Nothing here acts.
+`obstacles` says, from field trust, what is against a step. Nothing here acts.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def require_primary(key: KeyRecord, kind: RotationKind, old: int) -> None:
         )
 
 
-def start(
+def require_startable(
     key: KeyRecord, others: Sequence[Rotation], kind: RotationKind, old: int, new: int
 ) -> None:
     """Check that a rotation can begin.

@@ -92,6 +92,10 @@ class KeyIdentity:
         return f"apps/{self.app}/keys/{self.key}/versions/{self.version}"
 
 
+IN_TOKEN = b"\x02"
+"""The first byte of a wrapped key of which only the address is wrapped."""
+
+
 @dataclass(frozen=True)
 class WrappedKey:
     """A key version and its private key, readable by the keyholder alone."""
@@ -102,7 +106,7 @@ class WrappedKey:
     @property
     def in_token(self) -> bool:
         """Whether the private key is in a token; the blob's format says so."""
-        return self.blob[:1] == b"\x02"
+        return self.blob[:1] == IN_TOKEN
 
 
 @dataclass(frozen=True)

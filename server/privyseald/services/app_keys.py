@@ -12,7 +12,7 @@ from privyseald.model.field import NativeBuild
 from privyseald.model.records import KeyRecord
 from privyseald.model.schemes import ARCHIVE_SCHEMES
 from privyseald.ports import Store, View
-from privyseald.services.keys import require_app
+from privyseald.services.key_records import require_app
 
 _MOST_CHOICES = 1000
 

@@ -15,6 +15,7 @@ from privyseald.model.policy import Action, Caller, Grant
 from privyseald.ports import Alarm, Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.grants import add_grant
+from privyseald.services.key_records import require_app
 
 DEFAULT_SECONDS = 86_400
 DEFAULT_BREAK_GLASS = 1800
@@ -74,8 +75,8 @@ class Consent:
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
-            if record.app != fields.ALL_APPS and tx.apps.get(record.app) is None:
-                raise NotFound(f"there is no app apps/{record.app}", reason="APP_NOT_FOUND")
+            if record.app != fields.ALL_APPS:
+                require_app(tx, record.app)
             tx.approvals.put(record)
             tx.record(_leaf("approval.request", caller, record))
             return lambda _: record

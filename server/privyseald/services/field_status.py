@@ -16,7 +16,7 @@ from privyseald.model.records import KeyRecord, signers_text
 from privyseald.model.rotation import Rotation, RotationKind
 from privyseald.ports import Clock, Store, View
 from privyseald.services.access import Access
-from privyseald.services.key_records import require_key, require_version
+from privyseald.services.key_records import deployed, require_key, require_version
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,14 @@ def situation(view: View, now: int, app: str, key_id: str) -> Situation:
 
 def _deployed(view: View, key: KeyRecord) -> list[Deployed]:
     found = []
-    for channel in view.channels.list(key.app):
-        release = view.releases.get(key.app, channel.counter) if channel.counter else None
-        signed = view.releases.signed(key.app, counter=channel.counter) if release else None
-        if release is None or signed is None or release.withdrawn_at:
-            continue
+    for release, signed, channels in deployed(view, key.app):
         ranges = (*release.signed_ranges, *release.ranges)
         by = signed.versions_of(key.id)
         if not signed.signers:
             # From before signers were kept: the receipt tells.
             names = signers_text(s.key_version for s in receipt_parts(signed.receipt)[1])
             by = replace(signed, signers=names).versions_of(key.id)
-        found.append(Deployed(channel.name, release.name, ranges, by))
+        found += [Deployed(channel, release.name, ranges, by) for channel in channels]
     return found
 
 

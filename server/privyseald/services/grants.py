@@ -19,6 +19,7 @@ from privyseald.model.policy import PEOPLE, Action, Caller, Grant, Role
 from privyseald.model.workload import ATTRIBUTES, Issuer, check_granted
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
+from privyseald.services.key_records import require_app
 
 MAX_CONDITIONS = 10
 
@@ -126,8 +127,8 @@ def _require_new(tx: Transaction, made: Grant) -> None:
 
 def add_grant(tx: Transaction, by: str, grant: Grant) -> None:
     """Add a grant and its leaf. Raises NotFound if its app is missing."""
-    if grant.app != fields.ALL_APPS and tx.apps.get(grant.app) is None:
-        raise NotFound(f"there is no app apps/{grant.app}", reason="APP_NOT_FOUND")
+    if grant.app != fields.ALL_APPS:
+        require_app(tx, grant.app)
     tx.grants.add(grant)
     leaf: dict[str, Json] = {
         "act": "grant.create",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from privyseal.verify.canonical import Json
@@ -11,7 +11,13 @@ from privyseal.verify.canonical import Json
 from privyseald.model.errors import FailedPrecondition, NotFound
 from privyseald.model.lifecycle import DAY, Life
 from privyseald.model.obstacles import Obstacle
-from privyseald.model.records import KeyRecord, KeyVersionRecord
+from privyseald.model.records import (
+    AppRecord,
+    KeyRecord,
+    KeyVersionRecord,
+    ReleaseRecord,
+    SignedRecord,
+)
 from privyseald.model.schemes import GeneratedKey, KeyVersionState
 from privyseald.ports import Transaction, View
 
@@ -119,6 +125,16 @@ def certificate_told(version: KeyVersionRecord) -> dict[str, Json]:
     }
 
 
+def require_app(view: View, app: str) -> AppRecord:
+    """Return an app. Raises NotFound."""
+    found = view.apps.get(app)
+    if found is None:
+        raise NotFound(
+            f"there is no app apps/{app}; `privyseal app list` shows them", reason="APP_NOT_FOUND"
+        )
+    return found
+
+
 def require_key(view: View, app: str, key_id: str) -> KeyRecord:
     """Return a key. Raises NotFound."""
     key = view.keys.get(app, key_id)
@@ -139,3 +155,19 @@ def require_version(view: View, app: str, key_id: str, number: int) -> KeyVersio
             reason="KEY_VERSION_NOT_FOUND",
         )
     return version
+
+
+def deployed(view: View, app: str) -> Iterator[tuple[ReleaseRecord, SignedRecord, list[str]]]:
+    """Yield each release that a channel points at and that was not withdrawn, oldest first.
+
+    With what was signed of it, and the names of those channels.
+    """
+    at: dict[int, list[str]] = {}
+    for channel in view.channels.list(app):
+        if channel.counter:
+            at.setdefault(channel.counter, []).append(channel.name)
+    for counter, channels in sorted(at.items()):
+        release = view.releases.get(app, counter)
+        record = view.releases.signed(app, counter=counter)
+        if release is not None and record is not None and not release.withdrawn_at:
+            yield release, record, channels

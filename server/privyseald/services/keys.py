@@ -10,7 +10,7 @@ from privyseal.verify.canonical import Json
 from privyseal.verify.importing import MAX_SEALED
 
 from privyseald.model import fields
-from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from privyseald.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from privyseald.model.policy import Action, Caller
 from privyseald.model.records import AppRecord, KeyRecord, KeyVersionRecord
 from privyseald.model.schemes import (
@@ -24,7 +24,12 @@ from privyseald.model.schemes import (
 )
 from privyseald.ports import Act, Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access, Permit, query_of
-from privyseald.services.key_records import certificate_told, require_anchor
+from privyseald.services.key_records import (
+    certificate_told,
+    require_anchor,
+    require_app,
+    require_key,
+)
 from privyseald.services.made_keys import commit_made
 from privyseald.services.replay import replayed
 
@@ -174,9 +179,7 @@ class Keys:
     async def key(self, caller: Caller, app: str, key_id: str) -> KeyRecord:
         """Return a key. Raises NotFound."""
         await self._access.authorise(caller, Action.KEY_READ, app)
-        found: KeyRecord | None = await self._store.read(lambda view: view.keys.get(app, key_id))
-        if found is None:
-            raise NotFound(f"there is no key apps/{app}/keys/{key_id}", reason="KEY_NOT_FOUND")
+        found: KeyRecord = await self._store.read(lambda view: require_key(view, app, key_id))
         return found
 
     async def keys(self, caller: Caller, app: str) -> list[KeyRecord]:
@@ -241,16 +244,6 @@ def _require_new(view: View, app: str, key_id: str, scheme: Scheme) -> None:
                 reason="KEY_EXISTS",
                 field="key_id",
             )
-
-
-def require_app(view: View, app: str) -> AppRecord:
-    """Return an app. Raises NotFound."""
-    found = view.apps.get(app)
-    if found is None:
-        raise NotFound(
-            f"there is no app apps/{app}; `privyseal app list` shows them", reason="APP_NOT_FOUND"
-        )
-    return found
 
 
 def _add_key(tx: Transaction, caller: Caller, key: KeyRecord, *, act: str = "key.create") -> None:

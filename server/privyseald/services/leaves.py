@@ -29,6 +29,7 @@ from privyseald.services.field_status import situation
 from privyseald.services.key_records import (
     Told,
     add_standby,
+    deployed,
     put,
     require_key,
     require_version,
@@ -222,10 +223,8 @@ def _in_rotation(view: View, key: KeyRecord) -> bool:
 def _deployed(view: View, key: KeyRecord) -> list[set[int]]:
     """Return which versions of a key signed each deployed release that has an Expo update."""
     signed = []
-    for counter in sorted({c.counter for c in view.channels.list(key.app) if c.counter}):
-        release = view.releases.get(key.app, counter)
-        record = view.releases.signed(key.app, counter=counter)
-        if release is None or record is None or release.withdrawn_at or not record.receipt:
+    for _, record, _ in deployed(view, key.app):
+        if not record.receipt:
             continue
         payload, signatures = receipt_parts(record.receipt)
         if Statement.parse(payload).expo is not None:

@@ -17,7 +17,7 @@ from privyseald.model.rotation import RotationState
 from privyseald.model.schemes import Scheme
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
-from privyseald.services.keys import require_app
+from privyseald.services.key_records import require_app
 from privyseald.services.replay import replayed
 
 COUNTS, MOST_LOST = 0.01, 10_000

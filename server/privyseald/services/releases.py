@@ -22,7 +22,7 @@ from privyseald.model.records import (
 )
 from privyseald.ports import Clock, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
-from privyseald.services.keys import require_app
+from privyseald.services.key_records import require_app
 from privyseald.services.replay import replayed
 
 _TAKE_MANIFESTS = {"ionic"}

@@ -12,19 +12,15 @@ from dataclasses import dataclass
 from privyseal.verify.receipt import SchemeSignature, receipt_parts
 from privyseal.verify.statement import Statement
 
-from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
+from privyseald.model.errors import FailedPrecondition, KeysChangedError, Unavailable
 from privyseald.model.field import needed_versions
 from privyseald.model.records import KeyVersionRecord, SignedRecord
 from privyseald.model.schemes import APART, KeyVersionState, Scheme
 from privyseald.ports import Keyholder, Sealed, Store, Transaction, View
 from privyseald.services.added_signatures import add_signatures
+from privyseald.services.key_records import deployed
 
 _TRIES = 3
-
-
-class _ChangedError(DomainError):
-    def __init__(self) -> None:
-        super().__init__("keys or builds changed meanwhile", reason="KEYS_CHANGING")
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Renewal:
                 for missing in await self._store.read(lambda view: list(_missing(view, app))):
                     await self._renew(missing, principal)
                     renewed += 1
-            except _ChangedError:
+            except KeysChangedError:
                 continue
             return renewed
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
@@ -89,10 +85,10 @@ class Renewal:
 
         def act(tx: Transaction) -> Callable[[Sealed], bytes]:
             if tx.revision != missing.revision:
-                raise _ChangedError
+                raise KeysChangedError
             found = tx.releases.signed(record.app, version=record.version)
             if found is None or found.receipt != record.receipt:
-                raise _ChangedError
+                raise KeysChangedError
             finish = add_signatures(tx, principal, found, added)
 
             def done(sealed: Sealed) -> bytes:
@@ -115,10 +111,8 @@ def _missing(view: View, app: str) -> Iterable[_Missing]:
     ]
     if not able:
         return
-    for counter in sorted({c.counter for c in view.channels.list(app) if c.counter}):
-        record = view.releases.signed(app, counter=counter)
-        release = view.releases.get(app, counter)
-        if record is None or not record.receipt or release is None or release.withdrawn_at:
+    for release, record, _ in deployed(view, app):
+        if not record.receipt:
             continue
         have = {s.key_version for s in receipt_parts(record.receipt)[1]}
         statement = Statement.parse(receipt_parts(record.receipt)[0])

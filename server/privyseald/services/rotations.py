@@ -129,7 +129,7 @@ class Rotations:
             others = tx.rotations.list(app, key_id)
             rotation_id = str(1 + len(others))
             begun_from = start.old or found.primary
-            rotation.start(found, others, kind, begun_from, chosen)
+            rotation.require_startable(found, others, kind, begun_from, chosen)
             if not serves_on(tx, require_version(tx, app, key_id, chosen), now):
                 raise FailedPrecondition(
                     f"the certificate of {found.name}/versions/{chosen} ends within "

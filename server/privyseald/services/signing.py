@@ -20,6 +20,7 @@ from privyseald.model.errors import (
     CounterTakenError,
     DomainError,
     InvalidArgument,
+    KeysChangedError,
     Unavailable,
 )
 from privyseald.model.policy import Action, Caller
@@ -31,13 +32,6 @@ from privyseald.services.app_keys import AppKeys, RememberedKeys
 
 _TRIES = 3
 _Chosen = tuple[tuple[Signer, ...], tuple[KeyVersionRecord, ...], dict[str, Any]]
-
-
-class _KeysChangedError(DomainError):
-    """A key was added or promoted between the choice of keys and the commit."""
-
-    def __init__(self) -> None:
-        super().__init__("the app's keys changed", reason="KEYS_CHANGING")
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ class Signing:
         for _ in range(_TRIES):
             try:
                 return await self._sign_once(permit, request, wanted, identity)
-            except (_KeysChangedError, CounterTakenError):
+            except (KeysChangedError, CounterTakenError):
                 self._keys.forget(app)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
@@ -189,7 +183,7 @@ def _require_same_keys(
     """Drop what was signed if the versions that must sign are others by now."""
     now = signers(app, tx.keys.list(app), tx.builds.list(app), ranges)
     if [signer.version.name for signer in now] != [key.name for key in keys]:
-        raise _KeysChangedError
+        raise KeysChangedError
 
 
 def content_of(wanted: Statement) -> bytes:

@@ -23,13 +23,7 @@ from privyseald.model.schemes import (
 from privyseald.ports import Act, Clock, KeyMaker, Request, Sealed, Store, Transaction, View
 from privyseald.services.access import Access
 from privyseald.services.ending import Ending, VersionName
-from privyseald.services.key_records import (
-    Told,
-    add_standby,
-    put,
-    require_key,
-    require_version,
-)
+from privyseald.services.key_records import Told, add_standby, put, require_key, require_version
 from privyseald.services.made_keys import commit_made
 from privyseald.services.replay import replayed
 
