@@ -37,57 +37,57 @@ class View(Protocol):
 
     @property
     def apps(self) -> Apps:
-        """The part of that name."""
+        """The apps."""
         ...
 
     @property
     def keys(self) -> Keys:
-        """The part of that name."""
+        """The apps' keys, their versions and where their private keys are."""
         ...
 
     @property
     def tokens(self) -> Tokens:
-        """The part of that name."""
+        """API tokens, sessions of CI jobs, identity tokens that were used, denied certificates."""
         ...
 
     @property
     def grants(self) -> Grants:
-        """The part of that name."""
+        """Who has which role where."""
         ...
 
     @property
     def policies(self) -> PolicyHistory:
-        """The part of that name."""
+        """The team's policies, each version of them."""
         ...
 
     @property
     def approvals(self) -> Approvals:
-        """The part of that name."""
+        """Requests for consent, and what was consented."""
         ...
 
     @property
     def releases(self) -> Releases:
-        """The part of that name."""
+        """What was signed, and what was registered of it."""
         ...
 
     @property
     def channels(self) -> Channels:
-        """The part of that name."""
+        """Channels, and what was deployed to them."""
         ...
 
     @property
     def builds(self) -> NativeBuilds:
-        """The part of that name."""
+        """Native builds, and how often their devices ask."""
         ...
 
     @property
     def rotations(self) -> Rotations:
-        """The part of that name."""
+        """Rotations, and the successor records of promotions."""
         ...
 
     @property
     def log(self) -> Log:
-        """The part of that name."""
+        """The log's leaves, nodes and head."""
         ...
 
     @property

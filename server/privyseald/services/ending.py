@@ -56,6 +56,20 @@ class Ending:
 
         Of a primary that no other version can follow, the key is given up: releases are signed
         without it.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            name: App, key and number of the version.
+            reason: For people, 1 to 500 characters.
+            force: Go on though it strands devices, with the consent of others.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If builds depend on it, or another version must be promoted first.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
         """
 
         def is_last(view: View) -> bool:
@@ -87,7 +101,23 @@ class Ending:
         delay: int,
         force: bool,
     ) -> bytes:
-        """Schedule the destruction of a version that does not sign."""
+        """Schedule the destruction of a version that does not sign.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            name: App, key and number of the version.
+            reason: For people, 1 to 500 characters.
+            delay: Seconds until it is done and for ever; it can be undone before.
+            force: Go on though it strands devices, with the consent of others.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If it signs still, builds depend on it, or consent is missing.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         now = self._clock()
         return await self._guarded(
             caller,

@@ -54,7 +54,22 @@ class Keys:
         algorithm: Algorithm | None,
         place: KeyPlace,
     ) -> bytes:
-        """Create an app and its statement key; the answer is made of (AppRecord, KeyRecord)."""
+        """Create an app and its statement key; the answer is made of (AppRecord, KeyRecord).
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            display_name: For people, at most 100 characters.
+            algorithm: Of the statement key; Ed25519 if None.
+            place: Where its private key is to be.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            AlreadyExists: If there is an app of that id.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         app = fields.app_id(app) if app else secrets.token_hex(4)
         fields.text(display_name, "display_name", 100)
         permit = await self._access.authorise(caller, Action.APP_CREATE, fields.ALL_APPS)
@@ -108,7 +123,25 @@ class Keys:
         algorithm: Algorithm | None,
         place: KeyPlace,
     ) -> bytes:
-        """Create a key whose first version is active and primary."""
+        """Create a key whose first version is active and primary.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            key_id: The key's id; the scheme's name if empty.
+            scheme: What it signs.
+            algorithm: One that the scheme can use; its default if None.
+            place: Where the private key is to be, or is already.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app is missing.
+            AlreadyExists: If the app has a key of that id or scheme.
+            FailedPrecondition: If the key exists in the token, and consent is missing.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         key_id = fields.key_id(key_id or scheme)
         kind = choose_algorithm(scheme, algorithm)
         if place.uri:

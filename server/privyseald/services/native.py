@@ -145,7 +145,23 @@ class NativeBuilds:
     async def end(
         self, caller: Caller, request: Request, app: str, build_id: str, *, reason: str, force: bool
     ) -> bytes:
-        """Note that devices with a build do not count any more."""
+        """Note that devices with a build do not count any more.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            build_id: The build's id.
+            reason: For people, 1 to 500 characters.
+            force: Go on though its devices still ask, with the consent of others.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If too many of its devices still ask.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         fields.text(reason, "reason", 500, least=1)
         name = f"apps/{app}/nativeBuilds/{build_id}"
         action = Action.KEY_FORCE_RETIRE if force else Action.KEY_MANAGE

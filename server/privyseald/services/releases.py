@@ -70,7 +70,23 @@ class Releases:
     async def register(
         self, caller: Caller, request: Request, *, app: str, version: str, artifact: Artifact
     ) -> bytes:
-        """Register the artifact of a signed version; the answer is made of a ReleaseRecord."""
+        """Register the artifact of a signed version; the answer is made of a ReleaseRecord.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            version: What was signed under it is registered.
+            artifact: Where devices find it, and its commit.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app is missing.
+            FailedPrecondition: If the version was never signed.
+            AlreadyExists: If it is registered with another artifact.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         fields.version(version)
         fields.url(artifact.url, "artifact_url")
         if artifact.type not in ARTIFACT_TYPES:
@@ -169,7 +185,21 @@ class Releases:
         counter: int,
         ranges: tuple[NativeRange, ...],
     ) -> bytes:
-        """Narrow a release; platforms that are not named keep what they have."""
+        """Narrow a release; platforms that are not named keep what they have.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            counter: The release's number.
+            ranges: One per platform, replacing what was set for it before.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         ranges = fields.native_ranges(ranges)
         if not ranges:
             raise InvalidArgument("native_ranges", "must name a platform")
@@ -200,7 +230,22 @@ class Releases:
     async def withdraw(
         self, caller: Caller, request: Request, *, app: str, counter: int, reason: str
     ) -> bytes:
-        """Withdraw a release for ever; the gateway gives it to nobody any more."""
+        """Withdraw a release for ever; the gateway gives it to nobody any more.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            counter: The release's number.
+            reason: For people, 1 to 500 characters.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If it was withdrawn before.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         fields.text(reason, "reason", 500, least=1)
         permit = await self._access.authorise(caller, Action.RELEASE_WITHDRAW, app)
         now = max(1, self._clock())
@@ -228,7 +273,21 @@ class Releases:
     async def create_channel(
         self, caller: Caller, request: Request, *, app: str, channel: str
     ) -> bytes:
-        """Create a channel; the answer is made of a ChannelRecord."""
+        """Create a channel; the answer is made of a ChannelRecord.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            channel: Its id, 1 to 100 of A-Z a-z 0-9 . _ -.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app is missing.
+            AlreadyExists: If there is one of that id.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         fields.channel_id(channel)
         permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
         now = self._clock()
@@ -263,7 +322,19 @@ class Releases:
     async def delete_channel(
         self, caller: Caller, request: Request, *, app: str, channel: str
     ) -> bytes:
-        """Delete a channel."""
+        """Delete a channel; its devices get nothing from then on.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            channel: Its id.
+
+        Raises:
+            NotFound: If the app or what is named of it is not there.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
@@ -280,7 +351,22 @@ class Releases:
     async def deploy(
         self, caller: Caller, request: Request, *, app: str, counter: int, channels: list[str]
     ) -> bytes:
-        """Point channels at a release; the answer is made of a list of DeploymentRecord."""
+        """Point channels at a release; the answer is made of a list of DeploymentRecord.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            counter: The release's number.
+            channels: Ids of 1 to 20 channels.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If the release was withdrawn, or would reach devices that refuse it.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         if not 1 <= len(set(channels)) <= 20:
             raise InvalidArgument("channels", "must name 1 to 20 channels")
         answer: bytes = await self._deploy(caller, request, app, counter, channels)

@@ -48,7 +48,23 @@ class Versions(Ending):
         algorithm: Algorithm | None,
         place: KeyPlace,
     ) -> bytes:
-        """Make a standby version: its public key can be shipped, and it does not sign yet."""
+        """Make a standby version: its public key can be shipped, and it does not sign yet.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            key_id: The key's id.
+            algorithm: Its own; that of the primary if None.
+            place: Where the private key is to be.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If the key has as many versions as it can.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
         if place.uri:
             raise InvalidArgument("token_uri", "is for a key's first version")
@@ -86,7 +102,21 @@ class Versions(Ending):
     async def suspend(
         self, caller: Caller, request: Request, name: VersionName, *, reason: str
     ) -> bytes:
-        """Stop an active version from signing until it is resumed."""
+        """Stop an active version from signing until it is resumed.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            name: App, key and number of the version.
+            reason: For people, 1 to 500 characters.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If the version is in a state from which that is not possible.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         return await self._change(
             caller, request, name, act="key.suspend", reason=reason, change=lifecycle.suspend
         )
@@ -94,7 +124,21 @@ class Versions(Ending):
     async def resume(
         self, caller: Caller, request: Request, name: VersionName, *, reason: str
     ) -> bytes:
-        """Let a suspended version sign again."""
+        """Let a suspended version sign again.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            name: App, key and number of the version.
+            reason: For people, 1 to 500 characters.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If the version is in a state from which that is not possible.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         return await self._change(
             caller, request, name, act="key.resume", reason=reason, change=lifecycle.resume
         )
@@ -102,7 +146,21 @@ class Versions(Ending):
     async def restore(
         self, caller: Caller, request: Request, name: VersionName, *, reason: str
     ) -> bytes:
-        """Undo a scheduled destruction, until its time."""
+        """Undo a scheduled destruction, until its time.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            name: App, key and number of the version.
+            reason: For people, 1 to 500 characters.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If the version is in a state from which that is not possible.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         return await self._change(
             caller,
             request,
@@ -121,7 +179,22 @@ class Versions(Ending):
         since: int,
         evidence: str,
     ) -> bytes:
-        """Note that others may know a private key; it signs nothing from this moment on."""
+        """Note that others may know a private key; it signs nothing from this moment on.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            name: App, key and number of the version.
+            since: Seconds since 1970 from when others may know it; now if zero.
+            evidence: For people, 1 to 500 characters.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            FailedPrecondition: If the version is in a state from which that is not possible.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         now = self._clock()
         return await self._change(
             caller,
@@ -136,7 +209,21 @@ class Versions(Ending):
     async def set_cryptoperiod(
         self, caller: Caller, request: Request, app: str, key_id: str, days: int
     ) -> bytes:
-        """Set for how long a key's versions may sign, those that are active included."""
+        """Set for how long a key's versions may sign, those that are active included.
+
+        Args:
+            caller: Who asks.
+            request: Makes it idempotent, and its answer the stored one.
+            app: The app's id.
+            key_id: The key's id.
+            days: From a version's activation on; without an end if zero.
+
+        Raises:
+            InvalidArgument: With the field that is wrong.
+            NotFound: If the app or what is named of it is not there.
+            PermissionDenied: If the caller may not.
+            Unavailable: If it cannot be recorded now.
+        """
         if not 0 <= days <= lifecycle.MAX_CRYPTOPERIOD_DAYS:
             raise InvalidArgument("days", f"must be 0 to {lifecycle.MAX_CRYPTOPERIOD_DAYS:,}")
         permit = await self._access.authorise(caller, Action.KEY_MANAGE, app)
