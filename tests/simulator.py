@@ -44,6 +44,7 @@ from privyseald.model.schemes import Algorithm, KeyPlace, Scheme
 from privyseald.ports import Request
 from privyseald.services.access import Access
 from privyseald.services.certificates import CertifiedKeys
+from privyseald.services.channels import Channels
 from privyseald.services.field_status import FieldStatus
 from privyseald.services.keys import Keys
 from privyseald.services.leaves import Leaves
@@ -227,7 +228,7 @@ class World:
                     place=KeyPlace(),
                 )
             )
-        create = self.releases.create_channel
+        create = self.channels.create
         self.run(create(self.olivia, self.request(), app=APP, channel="production"))
 
     def open(self) -> None:
@@ -254,9 +255,8 @@ class World:
         self.field = FieldStatus(self.store, self.access, clock)
         self.builds = NativeBuilds(self.store, self.access, clock, self.renewal.cover)
         self.signing = Signing(*parts, origin=ORIGIN, gateway=GATEWAY)
-        self.releases = Releases(
-            self.store, self.access, clock, self.verifier, cover=self.renewal.cover
-        )
+        self.releases = Releases(self.store, self.access, clock, self.verifier)
+        self.channels = Channels(self.store, self.access, clock, cover=self.renewal.cover)
         self.sweeper = Sweeper(self.store, self.keyholder, clock, self)
         self.alarms: list[str] = []
         self.undone: list[tuple[str, str, str]] = []
@@ -402,7 +402,7 @@ class World:
 
     def deploy(self, counter: int) -> None:
         self.do(
-            self.releases.deploy(
+            self.channels.deploy(
                 *(self.olivia, self.request()),
                 app=APP,
                 counter=counter,

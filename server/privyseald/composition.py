@@ -39,6 +39,7 @@ from privyseald.services.audit import Audit
 from privyseald.services.backups import Backups
 from privyseald.services.ceremonies import Ceremonies
 from privyseald.services.certificates import CertifiedKeys
+from privyseald.services.channels import Channels
 from privyseald.services.consent import Consent
 from privyseald.services.credentials import Credentials
 from privyseald.services.field_status import FieldStatus
@@ -153,7 +154,8 @@ class Services:
             gateway=settings.device_url,
         )
         self.archives = Archives(store, access, keyholder, FileSpool(settings.data))
-        self.releases = Releases(store, access, clock, adapters.verifier, cover=renewal.cover)
+        self.releases = Releases(store, access, clock, adapters.verifier)
+        self.channels = Channels(store, access, clock, cover=renewal.cover)
         self.audit = Audit(store, access)
         self.backups = Backups(store, access, adapters.archiver)
 
@@ -174,7 +176,7 @@ def servicers_of(
         AppServicer(gate, its.keys),
         KeyServicer(gate, its.keys, its.versions, its.ceremonies, import_note=import_note),
         SigningServicer(gate, its.signing, its.archives),
-        ReleaseServicer(gate, its.releases),
+        ReleaseServicer(gate, its.releases, its.channels),
         LogServicer(gate, its.audit, adapters.verifier.vkey()),
         AccessServicer(gate, its.credentials, its.grants, its.workloads),
         ApprovalServicer(gate, its.consent, clock),

@@ -11,14 +11,15 @@ from privyseald.model.policy import Caller
 from privyseald.model.records import DeploymentRecord
 from privyseald.rpc import convert
 from privyseald.rpc.calls import Gate, call, idempotent, page
+from privyseald.services.channels import Channels
 from privyseald.services.releases import Artifact, Releases
 
 
 class ReleaseServicer(release_grpc.ReleaseServiceServicer):
     """privyseal.v1.ReleaseService."""
 
-    def __init__(self, gate: Gate, releases: Releases) -> None:
-        self.gate, self._releases = gate, releases
+    def __init__(self, gate: Gate, releases: Releases, channels: Channels) -> None:
+        self.gate, self._releases, self._channels = gate, releases, channels
 
     @call
     async def RegisterRelease(
@@ -102,7 +103,7 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
     ) -> release_pb.CreateChannelResponse:
         """Create a channel."""
         message = release_pb.CreateChannelResponse
-        answer = await self._releases.create_channel(
+        answer = await self._channels.create(
             caller,
             idempotent(caller, request, lambda c: message(channel=convert.channel(c))),
             app=fields.app_name(request.parent, "parent"),
@@ -115,7 +116,7 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
         self, request: release_pb.ListChannelsRequest, caller: Caller
     ) -> release_pb.ListChannelsResponse:
         """List channels."""
-        found = await self._releases.channels(caller, fields.app_name(request.parent, "parent"))
+        found = await self._channels.all(caller, fields.app_name(request.parent, "parent"))
         return release_pb.ListChannelsResponse(channels=[convert.channel(c) for c in found])
 
     @call
@@ -125,7 +126,7 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
         """Delete a channel."""
         app, channel = fields.parts(request.name, "name", "apps", "channels")
         message = release_pb.DeleteChannelResponse
-        answer = await self._releases.delete_channel(
+        answer = await self._channels.delete(
             caller,
             idempotent(caller, request, lambda _: message()),
             app=app,
@@ -146,7 +147,7 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
         def encode(made: list[DeploymentRecord]) -> release_pb.DeployResponse:
             return release_pb.DeployResponse(deployments=[convert.deployment(d) for d in made])
 
-        answer = await self._releases.deploy(
+        answer = await self._channels.deploy(
             caller,
             idempotent(caller, request, encode),
             app=app,
@@ -161,7 +162,7 @@ class ReleaseServicer(release_grpc.ReleaseServiceServicer):
     ) -> release_pb.ListDeploymentsResponse:
         """List deployments."""
         app, channel = fields.parts(request.parent, "parent", "apps", "channels")
-        found = await self._releases.deployments(caller, app, channel, page(request.page_size, 5))
+        found = await self._channels.deployments(caller, app, channel, page(request.page_size, 5))
         return release_pb.ListDeploymentsResponse(
             deployments=[convert.deployment(d) for d in found]
         )
