@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 _CHAIN = [
     '  "plugins": ["./with-certificate-chain"]',
     "",
@@ -26,84 +29,110 @@ _CHAIN = [
 ]
 
 
-def configuration(
-    scheme: str,
-    app_id: str,
-    public: str,
-    *,
-    file: str = "",
-    chained: bool = False,
-    standby: bool = False,
-) -> list[str]:
-    """Return what a native project must say, in lines.
+@dataclass(frozen=True)
+class Embedded:
+    """What devices embed of a key.
+
+    Attributes:
+        app_id: Its app.
+        public: The public key or certificate, as text.
+        file: Where that was written.
+        standby: It does not sign yet.
+    """
+
+    app_id: str
+    public: str
+    file: str = ""
+    standby: bool = False
+
+
+def configuration(scheme: str, embedded: Embedded, *, chained: bool = False) -> list[str]:
+    """Return what a native project must say, in lines; none of a scheme that has no project.
 
     Args:
         scheme: Of the key.
-        app_id: Its app.
-        public: What devices embed of it, as text.
-        file: Where that was written.
+        embedded: What devices embed.
         chained: Its certificate hangs on another, which they embed instead.
-        standby: It does not sign yet.
     """
     if chained:
         return [
             "Devices are sent that certificate: embed that of the root (expo-root-v1), not it, and",
             "turn the chain on there (docs/keys.md, Expo).",
         ]
-    more = []
-    if scheme == "capawesome-v1":
-        # Without it the plugin asks its maker's own service.
-        more = ["      serverDomain: 'YOUR-GATEWAY',"]
-        one_line = public.replace("\n", "")
-        plugin, key, quoted = "LiveUpdate", "publicKey", f"'{one_line}'"
-    elif scheme == "capgo-v2":
-        # The plugin wants the line breaks.
-        escaped = public.replace("\n", "\\n")
-        plugin, key, quoted = "CapacitorUpdater", "publicKey", f"'{escaped}'"
-    elif scheme == "codepush-v1":
-        one_line = public.replace("\n", "")
-        return [
-            "",
-            "Android, strings.xml:",
-            "",
-            f'  <string name="CodePushPublicKey">{one_line}</string>',
-            "",
-            "iOS, Info.plist: the same text under CodePushPublicKey.",
-        ]
-    elif scheme == "sparkle-ed25519":
-        return [
-            "",
-            "Info.plist:",
-            "",
-            "  <key>SUPublicEDKey</key>",
-            f"  <string>{public.strip()}</string>",
-        ]
-    elif scheme in {"expo-v1", "expo-root-v1"}:
-        lines = [
-            "",
-            f"Put {file} into the project, and into app.json:",
-            "",
-            '  "updates": {',
-            f'    "url": "https://YOUR-GATEWAY/apps/{app_id}/expo",',
-            f'    "codeSigningCertificate": "./{file}",',
-            '    "codeSigningMetadata": { "keyid": "main", "alg": "rsa-v1_5-sha256" },',
-            '    "requestHeaders": { "expo-channel-name": "YOUR-CHANNEL" }',
-            "  },",
-        ]
-        return lines if scheme == "expo-v1" else [*lines, *_CHAIN]
-    else:
-        return []
+    lines = _LINES.get(scheme)
+    return lines(embedded) if lines is not None else []
+
+
+def _capawesome(embedded: Embedded) -> list[str]:
+    one_line = embedded.public.replace("\n", "")
+    # Without a domain the plugin asks its maker's own service.
+    more = [f"publicKey: '{one_line}'", "serverDomain: 'YOUR-GATEWAY'"]
+    return _capacitor(embedded, "LiveUpdate", more)
+
+
+def _capgo(embedded: Embedded) -> list[str]:
+    # The plugin wants the line breaks.
+    escaped = embedded.public.replace("\n", "\\n")
+    return _capacitor(embedded, "CapacitorUpdater", [f"publicKey: '{escaped}'"])
+
+
+def _capacitor(embedded: Embedded, plugin: str, members: list[str]) -> list[str]:
     return [
         "",
         "For capacitor.config.ts, of builds that ship after that:"
-        if standby
+        if embedded.standby
         else "Paste into capacitor.config.ts:",
         "",
         "  plugins: {",
         f"    {plugin}: {{",
-        f"      appId: '{app_id}',",
-        f"      {key}: {quoted},",
-        *more,
+        f"      appId: '{embedded.app_id}',",
+        *(f"      {member}," for member in members),
         "    },",
         "  },",
     ]
+
+
+def _codepush(embedded: Embedded) -> list[str]:
+    one_line = embedded.public.replace("\n", "")
+    return [
+        "",
+        "Android, strings.xml:",
+        "",
+        f'  <string name="CodePushPublicKey">{one_line}</string>',
+        "",
+        "iOS, Info.plist: the same text under CodePushPublicKey.",
+    ]
+
+
+def _sparkle(embedded: Embedded) -> list[str]:
+    return [
+        "",
+        "Info.plist:",
+        "",
+        "  <key>SUPublicEDKey</key>",
+        f"  <string>{embedded.public.strip()}</string>",
+    ]
+
+
+def _expo(embedded: Embedded) -> list[str]:
+    return [
+        "",
+        f"Put {embedded.file} into the project, and into app.json:",
+        "",
+        '  "updates": {',
+        f'    "url": "https://YOUR-GATEWAY/apps/{embedded.app_id}/expo",',
+        f'    "codeSigningCertificate": "./{embedded.file}",',
+        '    "codeSigningMetadata": { "keyid": "main", "alg": "rsa-v1_5-sha256" },',
+        '    "requestHeaders": { "expo-channel-name": "YOUR-CHANNEL" }',
+        "  },",
+    ]
+
+
+_LINES: dict[str, Callable[[Embedded], list[str]]] = {
+    "capawesome-v1": _capawesome,
+    "capgo-v2": _capgo,
+    "codepush-v1": _codepush,
+    "sparkle-ed25519": _sparkle,
+    "expo-v1": _expo,
+    "expo-root-v1": lambda embedded: [*_expo(embedded), *_CHAIN],
+}

@@ -69,7 +69,7 @@ def create_standby(
 
     Example: privyseal key create-standby --app-id 042a1261 --public standby.pem
     """
-    from privyseal.cli.configuration import configuration
+    from privyseal.cli.configuration import Embedded, configuration
     from privyseal.errors import ClientError
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
@@ -95,11 +95,8 @@ def create_standby(
         "start`, then `advance`): do that before such a build ships.",
         *configuration(
             scheme,
-            app_id,
-            text,
-            file=str(public or "it"),
+            Embedded(app_id, text, str(public or "it"), standby=True),
             chained=bool(made.certificate_anchor_sha256),
-            standby=True,
         ),
     )
 

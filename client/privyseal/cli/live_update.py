@@ -62,7 +62,7 @@ def generate_signing_key(
 
     Example: privyseal live-update generate-signing-key --app-id 042a1261
     """
-    from privyseal.cli.configuration import configuration
+    from privyseal.cli.configuration import Embedded, configuration
     from privyseal.v1 import key_service_pb2 as pb
     from privyseal.v1 import types_pb2
 
@@ -89,7 +89,9 @@ def generate_signing_key(
         f"created {key.primary}; the private key stays in the daemon",
         f"wrote {public}",
         *configuration(
-            scheme, app_id, text, file=str(public), chained=bool(first.certificate_anchor_sha256)
+            scheme,
+            Embedded(app_id, text, str(public)),
+            chained=bool(first.certificate_anchor_sha256),
         ),
     )
 

@@ -70,22 +70,7 @@ class NativeBuilds:
             already_shipped: It is out there, whether its keys are still wanted or not; also
                 one that was ended counts again. For who manages keys.
         """
-        if build.plugin == "expo":
-            fields.runtime_version(build.version_name, "version_name")
-        else:
-            fields.native_version(build.version_name, "version_name")
-        build_id = build.id or field.build_id(
-            build.platform, build.version_name, build.version_code
-        )
-        made = field.check(
-            replace(
-                build,
-                id=fields.build_id(build_id),
-                trusts=tuple(fields.digest(t, "trusted_keys") for t in build.trusts),
-                registered_at=self._clock(),
-                ended_at=0,
-            )
-        )
+        made = _checked(build, self._clock())
         action = Action.KEY_MANAGE if already_shipped else Action.NATIVE_MANAGE
         permit = await self._access.authorise(caller, action, made.app)
 
@@ -93,37 +78,15 @@ class NativeBuilds:
             permit.confirm(tx)
             require_app(tx, made.app)
             _require_known(tx, made, allow_unknown=allow_unknown or already_shipped)
-            existing = next((b for b in tx.builds.list(made.app) if b.id == made.id), None)
-            same = existing is not None and _what_it_is(existing) == _what_it_is(made)
-            revives = same and existing is not None and not existing.live and already_shipped
-            if existing is not None and not revives:
-                if not same or not existing.live:
-                    raise AlreadyExists(
-                        f"{made.name} is registered with other keys or versions, or was ended; "
-                        "name this one otherwise (--id), or if it was ended in error, pass "
-                        "--already-shipped",
-                        reason="NATIVE_BUILD_EXISTS",
-                        field="native_build_id",
-                    )
+            existing = _registered(tx, made, revive=already_shipped)
+            if existing is not None:
                 return lambda _: existing
             if not already_shipped:
                 _require_servable(tx, made, allow_unknown=allow_unknown)
                 _require_up_to_date(tx, made)
             tx.builds.put(made)
-            keys: list[Json] = [t.hex() for t in made.trusts]
-            leaf: dict[str, Json] = {
-                "act": "native.register",
-                "principal": caller.principal,
-                "nativeBuild": made.name,
-                "platform": made.platform,
-                "versionName": made.version_name,
-                "versionCode": made.version_code,
-                "plugin": made.plugin,
-                "trusts": keys,
-            }
-            if already_shipped:
-                leaf["alreadyShipped"] = True
-            tx.record(leaf)
+            shipped: dict[str, Json] = {"alreadyShipped": True} if already_shipped else {}
+            tx.record({**_leaf(made), "principal": caller.principal, **shipped})
             return lambda _: made
 
         answer = await self._store.commit(act, request)
@@ -225,6 +188,59 @@ class NativeBuilds:
             sum(c.count for c in counts if c.build in ids),
             FieldTrust(builds, counts).share(lost, since),
         )
+
+
+def _checked(build: NativeBuild, now: int) -> NativeBuild:
+    """Return a build as it is registered. Raises InvalidArgument."""
+    if build.plugin == "expo":
+        fields.runtime_version(build.version_name, "version_name")
+    else:
+        fields.native_version(build.version_name, "version_name")
+    build_id = build.id or field.build_id(build.platform, build.version_name, build.version_code)
+    return field.check(
+        replace(
+            build,
+            id=fields.build_id(build_id),
+            trusts=tuple(fields.digest(t, "trusted_keys") for t in build.trusts),
+            registered_at=now,
+            ended_at=0,
+        )
+    )
+
+
+def _registered(tx: Transaction, made: NativeBuild, *, revive: bool) -> NativeBuild | None:
+    """Return the same build if it counts already; None if it is to be registered.
+
+    Raises:
+        AlreadyExists: If another has its id, or it was ended and is not to be revived.
+    """
+    existing = next((b for b in tx.builds.list(made.app) if b.id == made.id), None)
+    if existing is None:
+        return None
+    same = _what_it_is(existing) == _what_it_is(made)
+    if same and existing.live:
+        return existing
+    if same and revive:
+        return None
+    raise AlreadyExists(
+        f"{made.name} is registered with other keys or versions, or was ended; name this one "
+        "otherwise (--id), or if it was ended in error, pass --already-shipped",
+        reason="NATIVE_BUILD_EXISTS",
+        field="native_build_id",
+    )
+
+
+def _leaf(build: NativeBuild) -> dict[str, Json]:
+    trusts: list[Json] = [digest.hex() for digest in build.trusts]
+    return {
+        "act": "native.register",
+        "nativeBuild": build.name,
+        "platform": build.platform,
+        "versionName": build.version_name,
+        "versionCode": build.version_code,
+        "plugin": build.plugin,
+        "trusts": trusts,
+    }
 
 
 def _what_it_is(build: NativeBuild) -> NativeBuild:
