@@ -172,15 +172,24 @@ def test_a_manifest_that_lists_a_file_twice_is_refused(made):
         verify_bundle(io.BytesIO(other), right)
 
 
-@given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_damaged_zips_fail_as_a_verification_does(made, data):
+@pytest.mark.parametrize("which", [bytes.find, bytes.rfind])
+def test_a_name_that_says_it_is_utf8_and_is_not_is_a_failed_verification(made, which):
+    whole, statement = made
+    damaged = bytearray(whole)
+    damaged[which(whole, "\u00e9".encode())] = 0xFF
+    damaged = bytes(damaged)
+    with pytest.raises(VerificationError, match="no zip that can be read"):
+        verify_bundle(io.BytesIO(damaged), of(damaged, statement))
+
+
+@given(at=st.integers(1, 600), flip=st.integers(1, 255), cut=st.integers(0, 600))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_damaged_zips_fail_as_a_verification_does(made, at, flip, cut):
     whole, statement = made
     # The directory and the headers of small entries, where the structure is.
-    at = data.draw(st.integers(len(whole) - 600, len(whole) - 1))
     damaged = bytearray(whole)
-    damaged[at] ^= data.draw(st.integers(1, 255))
-    damaged = bytes(damaged[: data.draw(st.integers(at, len(whole)))])
+    damaged[-at] ^= flip
+    damaged = bytes(damaged[: len(damaged) - min(cut, at - 1)])
     try:
         verify_bundle(io.BytesIO(damaged), of(damaged, statement))
     except VerificationError:

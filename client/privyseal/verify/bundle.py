@@ -54,14 +54,13 @@ def verify_bundle(file: BinaryIO, statement: Statement) -> None:
         with zipfile.ZipFile(file) as archive:
             _require_plain(file, archive)
             digests = _verify_files(archive, statement.manifest_sha256)
+    except VerificationError:
+        raise
     except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        struct.error,
+        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
+        *(NotImplementedError, RuntimeError, ValueError, OverflowError),
     ) as error:
+        # All that the library says of a zip that is damaged, or made to be.
         raise VerificationError("the bundle is no zip that can be read") from error
     if statement.codepush_sha256 not in {b"", codepush_package_sha256(digests)}:
         raise VerificationError("the statement has the package hash of other files (CodePush)")

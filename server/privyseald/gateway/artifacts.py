@@ -178,7 +178,7 @@ class Bundles:
         if opened is None:
             try:
                 opened = await asyncio.to_thread(zipfile.ZipFile, path)
-            except (OSError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
                 raise ArtifactError(type(error).__name__) from error
             # Who reads one that goes keeps it open until it is read.
             self._opened[path] = opened
