@@ -154,10 +154,11 @@ def _general_name(host: str) -> x509.GeneralName:
     return x509.IPAddress(ipaddress.ip_address(host)) if _is_address(host) else x509.DNSName(host)
 
 
-def belong_together(key: bytes, certificate: bytes) -> bool:
-    """Whether a private key, PEM, is that of a certificate, PEM."""
+def require_pair(key: bytes, certificate: bytes) -> None:
+    """Check that a private key, PEM, is that of a certificate, PEM. Raises ValueError."""
     try:
         public = serialization.load_pem_private_key(key, None).public_key()
-        return public == x509.load_pem_x509_certificate(certificate).public_key()
-    except (ValueError, TypeError):
-        return False
+    except TypeError:
+        raise ValueError("the private key is encrypted") from None
+    if public != x509.load_pem_x509_certificate(certificate).public_key():
+        raise ValueError("the private key is another certificate's")

@@ -32,12 +32,13 @@ class ServerTls:
         self._roots = roots
         self._lock = threading.Lock()
         self._current = self._read()
-        key, chain, _ = self._current
-        if not pki.belong_together(key, chain):
+        try:
+            pki.require_pair(*self._current[:2])
+        except ValueError:
             raise OSError(
                 "tls/server.key is not the key of tls/server.pem; run `privyseald "
                 "renew-server-certificate`"
-            )
+            ) from None
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials of a port."""
@@ -60,9 +61,11 @@ class ServerTls:
         with self._lock:
             try:
                 found = self._read()
-            except OSError:
-                return None
-            if found == self._current:
+                if found == self._current:
+                    return None
+                pki.require_pair(*found[:2])
+            except (OSError, ValueError):
+                # One of the two files is renewed, and the other not yet.
                 return None
             self._current = found
             return self._configuration()

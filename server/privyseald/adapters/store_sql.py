@@ -202,7 +202,8 @@ class SqlStore:
                 connection.execute(
                     _NEW_HEAD, {"size": head.size, "root": head.root, "note": head.note}
                 )
-            self._continuity.keep(head.note)
+                # While no other daemon can commit: what is kept must not go back.
+                self._continuity.keep(head.note)
         except Unavailable as error:
             self._unwritable = error.message
         except (SQLAlchemyError, OSError):
