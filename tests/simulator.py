@@ -255,7 +255,10 @@ class World:
         self.field = FieldStatus(self.store, self.access, clock)
         self.builds = NativeBuilds(self.store, self.access, clock, self.renewal.cover)
         self.signing = Signing(*parts, origin=ORIGIN, gateway=GATEWAY)
-        self.releases = Releases(self.store, self.access, clock, self.verifier)
+        self.releases = Releases(
+            *(self.store, self.access, clock, self.verifier),
+            artifacts=f"{GATEWAY}/artifacts/",
+        )
         self.channels = Channels(self.store, self.access, clock, cover=self.renewal.cover)
         self.sweeper = Sweeper(self.store, self.keyholder, clock, self)
         self.alarms: list[str] = []

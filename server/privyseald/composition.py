@@ -154,7 +154,10 @@ class Services:
             gateway=settings.device_url,
         )
         self.archives = Archives(store, access, keyholder, FileSpool(settings.data))
-        self.releases = Releases(store, access, clock, adapters.verifier)
+        self.releases = Releases(
+            *(store, access, clock, adapters.verifier),
+            artifacts=f"{settings.device_url}/artifacts/",
+        )
         self.channels = Channels(store, access, clock, cover=renewal.cover)
         self.audit = Audit(store, access)
         self.backups = Backups(store, access, adapters.archiver)

@@ -151,8 +151,8 @@ def test_no_release_sends_the_daemon_to_places_of_its_own(served, www):
             f"https://localhost:{port}/x.zip",
             (served.data / "kek").as_uri(),
             "file:///nonexistent",
-            f"{served.gateway}/artifacts/../kek",
-            f"{served.gateway}/artifacts/%2e%2e/kek",
+            f"{served.gateway}/artifacts/app/../../kek",
+            f"{served.gateway}/artifacts/app/%2e%2e/%2e%2e/kek",
         ):
             (www / "index.html").write_text(uuid.uuid4().hex)
             version = uuid.uuid4().hex
@@ -209,6 +209,16 @@ def test_what_lies_among_the_artifacts_is_served_as_it_was_signed_or_not_at_all(
         *("--reason", "broken"),
     )
     assert fetch(url)[0] == 404
+
+
+def test_an_artifact_of_the_gateways_own_is_below_its_apps_id(served, www):
+    version = uuid.uuid4().hex
+    sign_only(served, www, version)
+    register = ("live-update", "register-artifact", "--app-id", "app", "--version", version)
+    url = f"{served.gateway}/artifacts/other/x.zip"
+    done = served.run(*register, "--no-look", "--artifact-url", url)
+    assert done.code == 1
+    assert f"below {served.gateway}/artifacts/app/ alone" in done.err
 
 
 def test_files_of_a_manifest_are_served_as_they_were_signed(served, www):

@@ -1,9 +1,10 @@
 """What the gateway knows of the log is what a checkpoint covers, also while it reads on."""
 
 import pytest
+from privyseal.verify.canonical import canonical
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.merkle import leaf_hash
-from privyseald.gateway.follow import Follower
+from privyseald.gateway.follow import Followed, Follower
 
 from tests.simulator import World
 
@@ -56,3 +57,28 @@ def test_leaves_that_do_not_make_the_root_are_never_known(world, monkeypatch):
     monkeypatch.undo()
     assert len(before.releases) == 1
     assert len(world.run(follower.state()).releases) == 2
+
+
+def test_no_app_takes_the_place_of_anothers_artifact():
+    def registered(app, url):
+        act = {
+            "act": "release.register",
+            "release": f"apps/{app}/releases/1",
+            "version": "1",
+            "url": url,
+            "type": "zip",
+            "statementSha256": "",
+        }
+        return canonical(act)
+
+    followed = Followed()
+    for app, url in (
+        ("a", "https://updates.example/artifacts/a/one.zip"),
+        ("b", "https://updates.example/artifacts/a/one.zip"),
+        ("b", "https://updates.example/artifacts/%61/one.zip"),
+        ("b", "https://updates.example/artifacts/b/../a/one.zip"),
+        ("c", "https://cdn.example/c/one.zip"),
+    ):
+        followed.apply(registered(app, url))
+    assert followed.served["a/one.zip"] == ("apps/a/releases/1",)
+    assert set(followed.served) == {"a/one.zip", "b/../a/one.zip"}

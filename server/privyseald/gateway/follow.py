@@ -140,9 +140,10 @@ class Followed:
         stated = bytes.fromhex(act.get("statementSha256", ""))
         made = Registered(app, int(counter), act["version"], act["url"], act["type"], stated)
         self.releases[made.name] = made
-        # Whatever the gateway is called to devices: which bytes they get, the digest says.
-        _, mark, place = unquote(made.url).partition(ARTIFACTS)
-        if mark:
+        # Whatever the gateway is called to devices: which bytes they get, the digest says. Below
+        # the app's own id, or one app could take the place of another's.
+        _, _, place = unquote(made.url).partition(ARTIFACTS)
+        if place.startswith(f"{app}/"):
             self.served[place] = (*self.served.get(place, ()), made.name)
 
     def _withdraw(self, act: dict[str, Any]) -> None:

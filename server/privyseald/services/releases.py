@@ -46,6 +46,7 @@ class Releases:
         access: Authorisation.
         clock: Tells the time.
         log: The log's public key.
+        artifacts: The address of the gateway's own artifacts, ending in a slash.
     """
 
     def __init__(
@@ -54,7 +55,10 @@ class Releases:
         access: Access,
         clock: Clock,
         log: NoteVerifier,
+        *,
+        artifacts: str,
     ) -> None:
+        self._artifacts = artifacts
         self._store = store
         self._access = access
         self._clock = clock
@@ -82,6 +86,11 @@ class Releases:
         """
         fields.version(version)
         fields.url(artifact.url, "artifact_url")
+        own = f"{self._artifacts}{app}/"
+        if artifact.url.startswith(self._artifacts) and not artifact.url.startswith(own):
+            raise InvalidArgument(
+                "artifact_url", f"the gateway serves artifacts of this app below {own} alone"
+            )
         if artifact.type not in ARTIFACT_TYPES:
             raise InvalidArgument("artifact_type", "must be zip or manifest")
         commit = fields.commit(artifact.commit_sha, "commit_sha")
