@@ -138,6 +138,9 @@ HEADERS = {
     "jku": ({"jku": "https://evil.example/jwks"}, "TOKEN_HEADER"),
     "jwk": ({"jwk": {"kty": "RSA"}}, "TOKEN_HEADER"),
     "x5u": ({"x5u": "https://evil.example/cert"}, "TOKEN_HEADER"),
+    "x5c": ({"x5c": ["MIIB"]}, "TOKEN_HEADER"),
+    "crit": ({"crit": ["exp"]}, "TOKEN_HEADER"),
+    "zip": ({"zip": "DEF"}, "TOKEN_HEADER"),
     "key of another algorithm": ({"kid": "ES256"}, "TOKEN_ALGORITHM"),
 }
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -76,6 +77,55 @@ def test_a_key_that_came_back_with_other_attributes_does_not_sign(softhsm, tmp_p
             finally:
                 await pool.stop()
             put_back(*(("--sensitive",) if not attributes else ("--extractable", "--sensitive")))
+
+    with custodian(tmp_path, settings) as source:
+        asyncio.run(scenario(source))
+
+
+def test_a_key_that_was_made_in_a_token_signs_and_does_nothing_else(softhsm, tmp_path, settings):
+    async def scenario(source):
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            for version, algorithm in ((1, Algorithm.RSA_2048), (2, Algorithm.P256)):
+                made = replace(IDENTITY, app="only-signs", version=version, algorithm=algorithm)
+                await pool.generate(made, KeyPlace(token=True))
+        finally:
+            await pool.stop()
+
+    with custodian(tmp_path, settings) as source:
+        asyncio.run(scenario(source))
+    listed = softhsm.tool("--list-objects", "--type", "privkey")
+    made = [told for told in listed.split("Private Key Object") if "apps/only-signs/" in told]
+    assert len(made) == 2
+    for told in made:
+        lines = dict(line.strip().split(":", 1) for line in told.splitlines() if ":" in line)
+        assert lines["Usage"].strip() == "sign"
+        assert lines["Access"].strip() == "sensitive, always sensitive, never extractable, local"
+
+
+def test_another_key_in_the_place_of_one_does_not_sign(softhsm, tmp_path, settings):
+    async def scenario(source):
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        identity = replace(IDENTITY, version=77)
+        made = (await pool.generate(identity, KeyPlace(token=True))).wrapped
+        await pool.stop()
+        listed = softhsm.tool("--list-objects", "--type", "privkey")
+        key_id = listed.partition(identity.name)[2].partition("ID:")[2].split()[0]
+        for part in ("privkey", "pubkey"):
+            softhsm.tool("--delete-object", "--type", part, "--id", key_id)
+        softhsm.tool(
+            *("--keypairgen", "--key-type", "EC:prime256v1", "--id", key_id),
+            *("--label", identity.name),
+        )
+        pool = KeyholderPool(source, 1, token=True)
+        await pool.start()
+        try:
+            with pytest.raises(FailedPrecondition, match="public key on record"):
+                await pool.sign_release(STATEMENT, made, [])
+        finally:
+            await pool.stop()
 
     with custodian(tmp_path, settings) as source:
         asyncio.run(scenario(source))
