@@ -1,0 +1,451 @@
+"""Forgeries that are right in all but one thing: each rule of the verifiers alone.
+
+The forger here has every key, the log's and the app's among them, and breaks one rule at a time:
+what nothing else would refuse.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
+from privyseal.verify import backup, expo, schemes
+from privyseal.verify.canonical import canonical
+from privyseal.verify.errors import VerificationError
+from privyseal.verify.keys import load_public_key, spki_der
+from privyseal.verify.merkle import leaf_hash, node_hash, verify_consistency, verify_inclusion
+from privyseal.verify.note import Checkpoint, NoteVerifier, format_note, open_checkpoint, open_note
+from privyseal.verify.receipt import (
+    MAX_RECEIPT,
+    SchemeSignature,
+    build_receipt,
+    signature_act,
+    verify_receipt,
+)
+from privyseal.verify.statement import PAYLOAD_TYPE, Statement, envelope, open_envelope, pae
+from privyseal.verify.successor import (
+    PROMOTE_ACT,
+    Logged,
+    Successor,
+    follow,
+    open_record,
+    signing_input,
+    verify_logged,
+)
+from privyseal.verify.successor import envelope as record_of
+from privyseald.keyholder.backup import open_with_shares, seal_for
+from privyseald.keyholder.kek import KekError
+from privyseald.keyholder.keystore import LoadedKey
+from privyseald.keyholder.schemes import SIGN
+from privyseald.model.schemes import Scheme
+
+LOG_KEY = ed25519.Ed25519PrivateKey.generate()
+KEY = ed25519.Ed25519PrivateKey.generate()
+OTHER = ed25519.Ed25519PrivateKey.generate()
+RSA = rsa.generate_private_key(65537, 2048)
+LOG = NoteVerifier("example.com/log", LOG_KEY.public_key().public_bytes_raw())
+UPDATE = expo.ExpoUpdate("android", "1", "a.hbc", bytes(32), ())
+STATEMENT = Statement(
+    app="a",
+    version="1",
+    counter=1,
+    bundle_sha256=bytes(range(32)),
+    bundle_length=1,
+    manifest_sha256=bytes(32),
+    native_ranges=(),
+    source_commit="",
+    signed_at=1_800_000_000,
+    log_origin=LOG.name,
+    bundle_blake2b=bytes(64),
+    codepush_sha256=bytes(32),
+    expo=expo.Expo((UPDATE,)),
+)
+
+
+def checkpoint(size, root, *, origin=LOG.name, name=LOG.name, key=LOG_KEY):
+    text = Checkpoint(origin, size, root).text()
+    public = key.public_key().public_bytes_raw()
+    return format_note(text, name, public, key.sign(text.encode()))
+
+
+def signed(scheme, key, statement=STATEMENT, *, app="a", number=1):
+    """Return a signature as the keyholder makes it, and as receipts carry it."""
+    made = SIGN[Scheme(scheme)](LoadedKey(key), statement, statement.build())
+    name = f"apps/{app}/keys/{scheme}/versions/{number}"
+    return SchemeSignature(scheme, "any", name, spki_der(key.public_key()), made)
+
+
+def receipt(statement=STATEMENT, signatures=None, *, leaf=None, note=None, proof=None, index=0):
+    """Return a receipt whose log has this leaf and another, with whatever is to be otherwise."""
+    signatures = signatures or (signed("statement-v1", KEY, statement),)
+    payload = statement.build()
+    leaf = leaf or canonical(signature_act(payload, statement, signatures))
+    other = leaf_hash(b"another")
+    return build_receipt(
+        payload=payload,
+        signatures=signatures,
+        leaf=leaf,
+        index=index,
+        proof=[other] if proof is None else proof,
+        checkpoint=note or checkpoint(2, node_hash(leaf_hash(leaf), other)),
+    )
+
+
+def verify(data, key=KEY):
+    return verify_receipt(data, log=LOG, statement_key=key.public_key())
+
+
+def changed(data, **members):
+    value = json.loads(data)
+    for path, member in members.items():
+        at = value
+        *folders, name = path.split("__")
+        for folder in folders:
+            at = at[int(folder)] if folder.isdigit() else at[folder]
+        at[name] = member
+    return canonical(value)
+
+
+def test_what_is_right_in_everything_verifies():
+    proven = verify(receipt())
+    assert proven.statement == STATEMENT
+    every = tuple(
+        signed(str(scheme), RSA if scheme in _OF_RSA else KEY) for scheme in (*_OF_RSA, "minisign")
+    )
+    assert len(verify(receipt(signatures=(signed("statement-v1", KEY), *every))).signatures) == 6
+
+
+_OF_RSA = (Scheme.CAPAWESOME_V1, Scheme.CAPGO_V2, Scheme.CODEPUSH_V1, Scheme.EXPO_V1)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (lambda: receipt() + b" " * MAX_RECEIPT, "larger than 1 MiB"),
+        (lambda: changed(receipt(), mediaType="application/json"), "not a Privyseal receipt"),
+        (lambda: receipt(signatures=(signed("minisign", KEY),)), "does not begin with"),
+        (
+            lambda: receipt(dataclasses.replace(STATEMENT, log_origin="another")),
+            "names another log",
+        ),
+        (lambda: receipt(note=checkpoint(2, bytes(32))), "does not lead to"),
+        (lambda: receipt(index=1), "does not lead to"),
+        (lambda: receipt(index=2), "is outside a tree"),
+        (lambda: receipt(index=-1), "is outside a tree"),
+        (lambda: receipt(proof=[leaf_hash(b"another")] * 2), "too long"),
+        (lambda: receipt(leaf=canonical({"act": "release.sign"})), "tells of another signature"),
+        (
+            lambda: receipt(
+                leaf=canonical(
+                    {
+                        **signature_act(STATEMENT.build(), STATEMENT, ()),
+                        "signatures": [],
+                    }
+                )
+            ),
+            "tells of another signature",
+        ),
+        (
+            lambda: receipt(
+                signatures=(
+                    signed("statement-v1", KEY),
+                    signed("minisign", KEY, app="b"),
+                )
+            ),
+            "key of another app",
+        ),
+        (
+            lambda: changed(receipt(), statement__payloadType="application/vnd.other+json"),
+            "does not hold a Privyseal statement",
+        ),
+    ],
+)
+def test_a_receipt_that_breaks_one_rule_is_refused(data, says):
+    with pytest.raises(VerificationError, match=says):
+        verify(data())
+
+
+def test_a_receipt_of_another_key_is_refused():
+    with pytest.raises(VerificationError, match="another statement key"):
+        verify(receipt(), key=OTHER)
+    # The key that is given, and a signature that it never made.
+    forged = dataclasses.replace(
+        signed("statement-v1", OTHER), public_key=spki_der(KEY.public_key())
+    )
+    with pytest.raises(VerificationError, match="does not verify"):
+        verify(receipt(signatures=(forged,)))
+
+
+@pytest.mark.parametrize("scheme", [*map(str, _OF_RSA), "minisign"])
+def test_every_signature_in_a_receipt_is_verified(scheme):
+    key = KEY if scheme == "minisign" else RSA
+    other = dataclasses.replace(STATEMENT, counter=2, bundle_sha256=bytes(32), signed_at=1)
+    forged = signed(scheme, key, other)
+    if scheme == "codepush-v1":
+        forged = signed(scheme, key, dataclasses.replace(STATEMENT, signed_at=1))
+    with pytest.raises(VerificationError):
+        verify(receipt(signatures=(signed("statement-v1", KEY), forged)))
+
+
+@pytest.mark.parametrize(("scheme", "half"), [("minisign", 0), ("minisign", 1), ("capgo-v2", 1)])
+def test_both_halves_of_a_signature_are_verified(scheme, half):
+    key = KEY if scheme == "minisign" else RSA
+    right = signed(scheme, key)
+    middle = len(right.signature) // 2
+    halves = [right.signature[:middle], right.signature[middle:]]
+    halves[half] = bytes(len(halves[half]))
+    forged = dataclasses.replace(right, signature=b"".join(halves))
+    with pytest.raises(VerificationError):
+        verify(receipt(signatures=(signed("statement-v1", KEY), forged)))
+
+
+@pytest.mark.parametrize("missing", ["codepush_sha256", "bundle_blake2b"])
+def test_a_signature_over_nothing_is_none(missing):
+    scheme, key = {"codepush_sha256": ("codepush-v1", RSA), "bundle_blake2b": ("minisign", KEY)}[
+        missing
+    ]
+    without = dataclasses.replace(STATEMENT, **{missing: b""})
+    if scheme == "minisign":
+        first = key.sign(b"")
+        made = first + key.sign(first + schemes.minisign_comment(without))
+    else:
+        made = key.sign(schemes.codepush_input(without), padding.PKCS1v15(), hashes.SHA256())
+    with pytest.raises(VerificationError, match="statement has no"):
+        schemes.verify(scheme, key.public_key(), made, without, without.build())
+
+
+def test_an_envelope_needs_a_signature_that_verifies():
+    payload = STATEMENT.build()
+    good = KEY.sign(pae(PAYLOAD_TYPE, payload))
+    assert open_envelope(envelope(payload, ("k", good)), KEY.public_key()) == payload
+    for bad in (OTHER.sign(pae(PAYLOAD_TYPE, payload)), KEY.sign(payload), bytes(64)):
+        with pytest.raises(VerificationError, match="does not verify"):
+            open_envelope(envelope(payload, ("k", bad)), KEY.public_key())
+
+
+def test_a_checkpoint_is_of_the_logs_own_key_name_and_origin():
+    root = bytes(32)
+    assert open_checkpoint(checkpoint(2, root), LOG).size == 2
+    with pytest.raises(VerificationError, match="another log"):
+        open_checkpoint(checkpoint(2, root, origin="example.com/other"), LOG)
+    with pytest.raises(VerificationError, match="not signed by"):
+        open_checkpoint(checkpoint(2, root, name="example.com/other"), LOG)
+    with pytest.raises(VerificationError, match="than the one whose key was given"):
+        open_checkpoint(checkpoint(2, root, key=OTHER), LOG)
+    text = Checkpoint(LOG.name, 2, root).text()
+    forged = format_note(text, LOG.name, LOG.public_key, OTHER.sign(text.encode()))
+    with pytest.raises(VerificationError, match="does not verify"):
+        open_note(forged, LOG)
+
+
+def test_a_vkey_whose_id_is_not_its_keys_is_refused():
+    name, given, key = LOG.vkey().split("+", 2)
+    other = f"{int(given, 16) ^ 1:08x}"
+    with pytest.raises(VerificationError, match="do not match"):
+        NoteVerifier.parse(f"{name}+{other}+{key}")
+
+
+def test_an_inclusion_proof_is_as_long_as_the_tree_is_high():
+    leaves = [leaf_hash(bytes([n])) for n in range(4)]
+    left, right = node_hash(*leaves[:2]), node_hash(*leaves[2:])
+    root = node_hash(left, right)
+    verify_inclusion(index=0, size=4, leaf=leaves[0], proof=[leaves[1], right], root=root)
+    for size, proof in ((4, [right]), (8, [leaves[1], right]), (2, [leaves[1], right])):
+        with pytest.raises(VerificationError):
+            verify_inclusion(index=0, size=size, leaf=leaves[0], proof=proof, root=root)
+    # A node of the tree is no leaf of a smaller one with the same root.
+    with pytest.raises(VerificationError):
+        verify_inclusion(index=0, size=4, leaf=left, proof=[right], root=root)
+    with pytest.raises(VerificationError):
+        verify_inclusion(index=4, size=4, leaf=leaves[0], proof=[leaves[1], right], root=root)
+
+
+def test_trees_of_one_size_are_consistent_if_they_are_one():
+    root, other = bytes(32), bytes([1]) * 32
+    verify_consistency(old_size=3, new_size=3, proof=[], old_root=root, new_root=root)
+    for proof, old, new in (([], root, other), ([root], root, root), ([other], root, other)):
+        with pytest.raises(VerificationError):
+            verify_consistency(old_size=3, new_size=3, proof=proof, old_root=old, new_root=new)
+    with pytest.raises(VerificationError):
+        verify_consistency(old_size=0, new_size=3, proof=[root], old_root=root, new_root=root)
+
+
+def test_both_roots_of_a_consistency_proof_are_compared():
+    one, two = leaf_hash(b"1"), leaf_hash(b"2")
+    root = node_hash(one, two)
+    good = {"old_size": 1, "new_size": 2, "proof": [two]}
+    verify_consistency(**good, old_root=one, new_root=root)
+    for old, new in ((two, root), (one, two)):
+        with pytest.raises(VerificationError):
+            verify_consistency(**good, old_root=old, new_root=new)
+
+
+def record(key=KEY, new=RSA, *, old=1, to=2, app="a", name="minisign"):
+    made = Successor(
+        app=app,
+        key=name,
+        old=old,
+        new=to,
+        old_sha256=_digest(key),
+        new_public_key=spki_der(new.public_key()),
+        at=1_800_000_000,
+    )
+    return made, record_of(made, _sign(key, signing_input(made)))
+
+
+def _digest(key):
+    return hashlib.sha256(spki_der(key.public_key())).digest()
+
+
+def _sign(key, message):
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    return key.sign(message)
+
+
+def test_a_successor_is_signed_by_the_key_that_is_trusted():
+    made, data = record()
+    assert open_record(data, KEY.public_key()) == made
+    forged = record_of(made, OTHER.sign(signing_input(made)))
+    with pytest.raises(VerificationError, match="does not verify"):
+        open_record(forged, KEY.public_key())
+    with pytest.raises(VerificationError, match="another old key"):
+        open_record(data, OTHER.public_key())
+
+
+def test_a_chain_is_of_one_key_and_lacks_no_link():
+    first, second = record()[1], record(RSA, OTHER, old=2, to=3)[1]
+    assert [step.new for step in follow([first, second], KEY.public_key())] == [2, 3]
+    gap = record(OTHER, OTHER, old=2, to=3)[1]
+    with pytest.raises(VerificationError, match="lacks a record"):
+        follow([first, gap], RSA.public_key())
+    for stranger in ({"app": "b"}, {"name": "other"}):
+        with pytest.raises(VerificationError, match="several keys"):
+            follow([first, record(RSA, OTHER, old=2, to=3, **stranger)[1]], KEY.public_key())
+
+
+def logged(data, **members):
+    leaf = canonical(
+        {
+            "act": PROMOTE_ACT,
+            "keyVersion": "apps/a/keys/minisign/versions/2",
+            "successor": data.decode(),
+            **members,
+        }
+    )
+    other = leaf_hash(b"another")
+    note = checkpoint(2, node_hash(leaf_hash(leaf), other))
+    return Logged(leaf, 0, (other,), note)
+
+
+def test_the_log_tells_of_a_promotion_by_this_very_record():
+    data = record()[1]
+    verify_logged(data, logged(data), LOG)
+    for members in (
+        {"act": "release.sign"},
+        {"keyVersion": "apps/a/keys/minisign/versions/3"},
+        {"keyVersion": "apps/b/keys/minisign/versions/2"},
+        {"successor": record(KEY, OTHER)[1].decode()},
+    ):
+        with pytest.raises(VerificationError, match="does not tell"):
+            verify_logged(data, logged(data, **members), LOG)
+    elsewhere = dataclasses.replace(logged(data), proof=(bytes(32),))
+    with pytest.raises(VerificationError, match="does not lead to"):
+        verify_logged(data, elsewhere, LOG)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(65537, 1024),
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP256K1()),
+    ],
+    ids=["rsa-1024", "p384", "secp256k1"],
+)
+def test_a_key_that_is_too_weak_or_of_another_kind_is_none(key):
+    with pytest.raises(VerificationError, match="public key is not"):
+        load_public_key(spki_der(key.public_key()))
+
+
+def header(**changes):
+    private = x25519.X25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    sealed = seal_for(bytes(32), "id", 1, [public])
+    made = backup.Header(
+        id="id",
+        origin=LOG.name,
+        created_at=1,
+        checkpoint="c",
+        threshold=1,
+        recipients=(backup.Recipient(public, sealed.shares[0]),),
+        sealed_kek=sealed.kek,
+        kek_check=sealed.check,
+    )
+    return dataclasses.replace(made, **changes), private
+
+
+def written(head, *, name=LOG.name):
+    """Return a backup with this header, whose note is right."""
+    file = io.BytesIO()
+    file.write(backup.MAGIC + head.line())
+    writer = backup.BodyWriter(file, bytes(32))
+    writer.write(b"x" * 200_000)
+    writer.finish()
+    text = backup.note_text(name, hashlib.sha256(file.getvalue()).digest())
+    file.write(format_note(text, name, LOG.public_key, LOG_KEY.sign(text.encode())).encode())
+    return file.getvalue()
+
+
+def test_a_backup_is_of_the_log_that_it_names():
+    head, _ = header()
+    data = written(head)
+    assert backup.verify(io.BytesIO(data), LOG) == head
+    with pytest.raises(VerificationError, match="of another log"):
+        backup.verify(io.BytesIO(written(header(origin="other")[0])), LOG)
+    for at in (len(backup.MAGIC) + 10, len(data) // 2):
+        spoiled = bytearray(data)
+        spoiled[at] ^= 1
+        with pytest.raises(VerificationError):
+            backup.verify(io.BytesIO(bytes(spoiled)), LOG)
+
+
+def test_a_backups_header_has_one_form():
+    line = header()[0].line()
+    assert backup.Header.parse(line).line() == line
+    for other in (line.replace(b'"id"', b' "id"', 1), line.rstrip(b"\n"), line + b"\n"):
+        with pytest.raises(VerificationError):
+            backup.Header.parse(other)
+
+
+def test_what_a_backups_shares_open_is_the_key_that_it_names():
+    head, private = header()
+    share = head.open_share(private)
+    assert open_with_shares(head, [share])[0] == bytes(32)
+    other = dataclasses.replace(head, kek_check="00" * 32)
+    with pytest.raises(KekError, match="not the one that it names"):
+        open_with_shares(other, [share])
+
+
+def test_chunks_of_a_backup_keep_their_order():
+    key, file = bytes(32), io.BytesIO()
+    writer = backup.BodyWriter(file, key)
+    writer.write(bytes(range(256)) * 1200)
+    writer.finish()
+    data = file.getvalue()
+    assert b"".join(backup.read_body(io.BytesIO(data), key)) == bytes(range(256)) * 1200
+    chunks, at = [], 0
+    while True:
+        length = int.from_bytes(data[at : at + 4])
+        chunks.append(data[at : at + 4 + length])
+        at += 4 + length
+        if not length:
+            break
+    if len(chunks) < 3:
+        pytest.fail("too few chunks to change their order")
+    chunks[0], chunks[1] = chunks[1], chunks[0]
+    with pytest.raises(VerificationError):
+        b"".join(backup.read_body(io.BytesIO(b"".join(chunks)), key))
