@@ -12,10 +12,12 @@ import json
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
+from privyseal.bundling.bundle import write_bundle
+from privyseal.cli.verify import verified
 from privyseal.verify import backup, expo, schemes
 from privyseal.verify.canonical import canonical
 from privyseal.verify.errors import VerificationError
-from privyseal.verify.keys import load_public_key, spki_der
+from privyseal.verify.keys import load_public_key, spki_der, spki_pem
 from privyseal.verify.merkle import leaf_hash, node_hash, verify_consistency, verify_inclusion
 from privyseal.verify.note import Checkpoint, NoteVerifier, format_note, open_checkpoint, open_note
 from privyseal.verify.receipt import (
@@ -47,7 +49,9 @@ KEY = ed25519.Ed25519PrivateKey.generate()
 OTHER = ed25519.Ed25519PrivateKey.generate()
 RSA = rsa.generate_private_key(65537, 2048)
 LOG = NoteVerifier("example.com/log", LOG_KEY.public_key().public_bytes_raw())
-UPDATE = expo.ExpoUpdate("android", "1", "a.hbc", bytes(32), ())
+UPDATES = tuple(
+    expo.ExpoUpdate(platform, "1", f"{platform}.hbc", bytes(32), ()) for platform in expo.PLATFORMS
+)
 STATEMENT = Statement(
     app="a",
     version="1",
@@ -61,7 +65,7 @@ STATEMENT = Statement(
     log_origin=LOG.name,
     bundle_blake2b=bytes(64),
     codepush_sha256=bytes(32),
-    expo=expo.Expo((UPDATE,)),
+    expo=expo.Expo(UPDATES),
 )
 
 
@@ -449,3 +453,45 @@ def test_chunks_of_a_backup_keep_their_order():
     chunks[0], chunks[1] = chunks[1], chunks[0]
     with pytest.raises(VerificationError):
         b"".join(backup.read_body(io.BytesIO(b"".join(chunks)), key))
+
+
+def test_each_platforms_signature_is_over_its_own_manifest():
+    right = signed("expo-v1", RSA)
+    half = len(right.signature) // 2
+    swapped = right.signature[half:] + right.signature[:half]
+    twice = right.signature[:half] * 2
+    for made in (swapped, twice, right.signature[:half]):
+        forged = dataclasses.replace(right, signature=made)
+        with pytest.raises(VerificationError):
+            verify(receipt(signatures=(signed("statement-v1", KEY), forged)))
+
+
+def test_who_has_the_archive_verifies_what_is_signed_over_it(tmp_path):
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www/index.html").write_text("hello")
+    bundle = write_bundle(tmp_path / "www", tmp_path / "bundle.zip")
+    statement = dataclasses.replace(
+        STATEMENT,
+        bundle_sha256=bundle.sha256,
+        bundle_length=bundle.length,
+        manifest_sha256=bundle.manifest_sha256,
+        bundle_blake2b=b"",
+        codepush_sha256=b"",
+        expo=None,
+    )
+    (tmp_path / "log.vkey").write_text(LOG.vkey())
+    (tmp_path / "key.pem").write_text(spki_pem(spki_der(KEY.public_key())))
+    data = bundle.path.read_bytes()
+    for signature, good in ((KEY.sign(data), True), (KEY.sign(data + b"x"), False)):
+        over = SchemeSignature(
+            *("sparkle-ed25519", "ed25519", "apps/a/keys/sparkle-ed25519/versions/1"),
+            *(spki_der(KEY.public_key()), signature),
+        )
+        made = receipt(statement, (signed("statement-v1", KEY, statement), over))
+        (tmp_path / "receipt.json").write_bytes(made)
+        given = [tmp_path / name for name in ("bundle.zip", "receipt.json", "key.pem", "log.vkey")]
+        if good:
+            assert verified(*given).statement == statement
+            continue
+        with pytest.raises(VerificationError, match="sparkle-ed25519 signature does not verify"):
+            verified(*given)
