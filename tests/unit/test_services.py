@@ -68,3 +68,13 @@ def test_a_range_that_no_version_is_in_is_refused(least, most, other, empty):
             fields.native_ranges(given)
     else:
         assert fields.native_ranges(given) == given
+
+
+@pytest.mark.parametrize(
+    ("collections", "form"),
+    [(["policies"], "policies/{policy}"), (["apps", "keys"], "apps/{app}/keys/{key}")],
+)
+def test_a_name_of_another_form_is_told_the_form(collections, form):
+    with pytest.raises(InvalidArgument) as caught:
+        fields.parts("x", "name", *collections)
+    assert str(caught.value) == f"name: must be of the form {form}"

@@ -92,7 +92,7 @@ def parts(name: str, field: str, *collections: str) -> tuple[str, ...]:
         InvalidArgument: If it is not of the form that the collections make.
     """
     pieces = name.split("/")
-    form = "/".join(f"{c}/{{{c.rstrip('s')}}}" for c in collections)
+    form = "/".join(f"{c}/{{{_one_of(c)}}}" for c in collections)
     if pieces[::2] != list(collections) or len(pieces) != 2 * len(collections):
         raise InvalidArgument(field, f"must be of the form {form}")
     ids = tuple(pieces[1::2])
@@ -101,6 +101,10 @@ def parts(name: str, field: str, *collections: str) -> tuple[str, ...]:
     if any(not _CHANNEL.fullmatch(i) for i in ids[1:]):
         raise InvalidArgument(field, f"must be of the form {form}")
     return ids
+
+
+def _one_of(collection: str) -> str:
+    return re.sub("ies$", "y", collection).removesuffix("s")
 
 
 def app_name(name: str, field: str) -> str:
