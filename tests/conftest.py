@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,12 +61,20 @@ def nothing_private_was_asked_of_a_token():
         print(f"\n{calls:,} PKCS #11 calls in {logs} logs: no private value read, no key wrapped")
 
 
-def free_port() -> int:
-    """Return a port for a server, of those that the kernel gives to no client meanwhile."""
+@functools.cache
+def _ports() -> Iterator[int]:
+    """Return this worker's share of the ports that the kernel gives to no client, in any order."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     low, high = (15_000, first) if first > 20_000 else (1_024, first)
-    for _ in range(1_000):
-        port = random.SystemRandom().randrange(low, high)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = range(low + worker, high, workers)
+    return iter(random.SystemRandom().sample(share, len(share)))
+
+
+def free_port() -> int:
+    """Return a port for a server: none twice, as who has it may be starting or stopped."""
+    for port in _ports():
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -134,6 +143,7 @@ class Daemon:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
+                self.log.close()
                 raise AssertionError(self.log_text())
             try:
                 with socket.create_connection(("127.0.0.1", self.ports[2]), 0.2):
