@@ -9,36 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding, utils
 from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
-from privyseal.verify.keys import load_public_key
-from privyseal.verify.note import NoteVerifier, format_note
 from privyseal.verify.statement import NativeRange, Statement
 from privyseald.adapters.clock import Steps
 from privyseald.adapters.policies_cedar import CedarPolicies
-from privyseald.adapters.repositories import Db
-from privyseald.adapters.sql_engine import make_engine, migrate
-from privyseald.adapters.sql_transaction import SqlView
 from privyseald.adapters.store_sql import SqlStore
 from privyseald.gateway.check_ins import CheckInCounter
 from privyseald.gateway.follow import Follower
 from privyseald.gateway.resolve import NoUpdate, Resolver
-from privyseald.keyholder import wire
-from privyseald.keyholder.keystore import SoftwareKeystore
-from privyseald.keyholder.keystores import Keystores
-from privyseald.keyholder.v1 import keyholder_pb2 as pb
-from privyseald.keyholder.worker import Worker
 from privyseald.model import rotation
-from privyseald.model.errors import FailedPrecondition, explain
+from privyseald.model.errors import explain
 from privyseald.model.field import NativeBuild
 from privyseald.model.native import NativeVersion
-from privyseald.model.policy import Grant, Role
 from privyseald.model.rotation import RotationKind
 from privyseald.model.schemes import Algorithm, KeyPlace, Scheme
 from privyseald.ports import Request
@@ -57,8 +45,17 @@ from privyseald.services.signing import Signing
 from privyseald.services.sweeping import Sweeper
 from privyseald.services.versions import Versions
 
+from tests.in_process import (
+    ORIGIN,
+    VERIFIER,
+    Device,
+    Forgetful,
+    InProcess,
+    empty_database,
+    sign_checkpoint,
+)
+
 APP = "app"
-ORIGIN = "test/log"
 GATEWAY = "https://updates.example"
 DAY = 86_400
 START = 20_000 * DAY
@@ -71,108 +68,6 @@ EXPO = Expo(
         for platform in ("android", "ios")
     )
 )
-
-
-class InProcess:
-    """The keyholder's worker, called rather than spoken to."""
-
-    def __init__(self, clock) -> None:
-        self.software = SoftwareKeystore(b"k" * 32)
-        self.worker = Worker(Keystores(self.software), clock)
-        self.generated = 0
-        self.destroyed: list[str] = []
-
-    def _ask(self, **call: object) -> pb.Response:
-        response = self.worker.answer(pb.Request(id=1, **call))
-        if response.WhichOneof("result") == "failure":
-            raise FailedPrecondition(response.failure.message, reason="KEY_UNUSABLE")
-        return response
-
-    async def generate(self, identity, place=KeyPlace(), certificate=None):  # noqa: B008 - frozen
-        self.generated += 1
-        call = pb.GenerateKey(
-            identity=wire.identity_to_wire(identity), certificate=wire.terms_to_wire(certificate)
-        )
-        return wire.made_from_wire(self._ask(generate_key=call).generated_key, certificate)
-
-    async def sign_release(self, statement, statement_key, scheme_keys):
-        call = pb.SignRelease(
-            content=wire.content_to_wire(statement),
-            statement_key=wire.key_to_wire(statement_key),
-            scheme_keys=[wire.key_to_wire(key) for key in scheme_keys],
-        )
-        signed = self._ask(sign_release=call).signed_release
-        return signed.statement, [signed.statement_signature, *signed.scheme_signatures]
-
-    async def sign_archive(self, statement, keys, pieces):
-        first = True
-        async for piece in pieces:
-            self._ask(take_archive=pb.TakeArchive(first=first, piece=piece))
-            first = False
-        content = wire.content_to_wire(statement)
-        return [
-            self._ask(
-                sign_archive=pb.SignArchive(content=content, key=wire.key_to_wire(key))
-            ).signed_archive.signature
-            for key in keys
-        ]
-
-    async def sign_successor(self, old, new, new_public_key, at):
-        call = pb.SignSuccessor(
-            key=wire.key_to_wire(old),
-            new_key=wire.key_to_wire(new),
-            new_public_key=new_public_key,
-            time=at,
-        )
-        return self._ask(sign_successor=call).signed_successor.signature
-
-    async def destroy(self, key):
-        self._ask(destroy_key=pb.DestroyKey(key=wire.key_to_wire(key)))
-        self.destroyed.append(key.identity.name)
-
-
-class Forgetful:
-    """Keeps the last checkpoint in memory."""
-
-    def __init__(self) -> None:
-        self.note = ""
-
-    def read(self):
-        return None
-
-    def doubt(self) -> str:
-        return ""
-
-    def write(self, note: str) -> None:
-        self.note = note
-
-
-@dataclass
-class Device:
-    """A device: its binary's version, and what is compiled into it."""
-
-    build: str
-    platform: str
-    version_name: str
-    version_code: str
-    keys: tuple[bytes, ...]
-    installed: str = ""
-
-    def accepts(self, receipt_signature, bundle_sha256: bytes) -> bool:
-        """Verify as the plugin does, with the embedded keys and nothing else."""
-        for spki in self.keys:
-            key = load_public_key(spki)
-            try:
-                key.verify(
-                    receipt_signature.signature,
-                    bundle_sha256,
-                    padding.PKCS1v15(),
-                    utils.Prehashed(hashes.SHA256()),
-                )
-            except InvalidSignature:
-                continue
-            return True
-        return False
 
 
 @dataclass
@@ -191,21 +86,9 @@ class World:
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.keyholder = InProcess(lambda: self.now)
-        self.log_key = ed25519.Ed25519PrivateKey.generate()
-        public = self.log_key.public_key().public_bytes(
-            serialization.Encoding.Raw, serialization.PublicFormat.Raw
-        )
-        self.verifier = NoteVerifier(ORIGIN, public)
+        self.verifier = VERIFIER
+        shutil.copy(empty_database(), self.folder / "world.db")
         self.url = f"sqlite:///{self.folder / 'world.db'}"
-        migrate(self.url, self._note, ORIGIN)
-        engine = make_engine(self.url)
-        with engine.begin() as connection:
-            view = SqlView(Db(connection))
-            for person in ("olivia", "oscar"):
-                for role in Role:
-                    grant = Grant(f"{person}-{role}", f"certificate:{person}", role, "-")
-                    view.grants.add(grant)
-        engine.dispose()
         self.open()
         self.key = str(self.scheme)
         self.run(
@@ -238,7 +121,7 @@ class World:
         self.store = SqlStore(
             self.url,
             clock=clock,
-            sign_checkpoint=self._note,
+            sign_checkpoint=sign_checkpoint,
             origin=ORIGIN,
             kept=self.kept,
             steps=Steps(self.clock_leeway, lambda: self.now),
@@ -302,10 +185,6 @@ class World:
         self.answer = None
         self.run(coroutine)
         return self.answer
-
-    def _note(self, checkpoint):
-        signature = self.log_key.sign(checkpoint.text().encode())
-        return format_note(checkpoint.text(), ORIGIN, self.verifier.public_key, signature)
 
     # What people do.
 
@@ -512,8 +391,6 @@ class World:
         self.flush()
 
     def leaves(self, *acts: str) -> list[dict]:
-        import json
-
         found = self.view(lambda view: view.log.leaves(0, 1_000_000))
         leaves = [json.loads(leaf) for _, leaf, _ in found]
         return [leaf for leaf in leaves if leaf["act"] in acts] if acts else leaves

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import zygote
 from tests.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,15 +53,17 @@ def test_the_five_minutes_by_hand(tmp_path):
 
 def test_each_command_shows_an_example_in_its_help():
     """Every verb has help with an example, and the example is one of the program's words."""
-    listing = [sys.executable, "-m", "privyseal"]
-    top = subprocess.run([*listing, "--help"], capture_output=True, text=True, check=True).stdout
-    for verb in commands_in(top):
-        text = subprocess.run([*listing, verb, "--help"], capture_output=True, text=True).stdout
-        for sub in commands_in(text) or [""]:
+    for verb in commands_in(help_of()):
+        for sub in commands_in(help_of(verb)) or [""]:
             words = [verb, *([sub] if sub else [])]
-            shown = subprocess.run([*listing, *words, "--help"], capture_output=True, text=True)
-            assert shown.returncode == 0
-            assert "Example: privyseal " + " ".join(words) in " ".join(shown.stdout.split())
+            example = "Example: privyseal " + " ".join(words)
+            assert example in " ".join(help_of(*words).split())
+
+
+def help_of(*words):
+    code, out, err = zygote.run("client", [*words, "--help"], env=os.environ)
+    assert code == 0, err
+    return out
 
 
 def commands_in(text):

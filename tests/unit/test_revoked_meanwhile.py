@@ -4,6 +4,10 @@ import dataclasses
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from privyseal.verify.importing import ImportTarget, seal
+from privyseal.verify.keys import public_key_sha256
 from privyseal.verify.statement import NativeRange
 from privyseald.adapters.policies_cedar import CedarPolicies
 from privyseald.model.approvals import Approval
@@ -11,7 +15,9 @@ from privyseald.model.errors import PermissionDenied
 from privyseald.model.field import NativeBuild
 from privyseald.model.policy import Action, Grant, Role
 from privyseald.model.rotation import RotationKind
-from privyseald.model.schemes import KeyPlace, Scheme
+from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme
+from privyseald.services.backups import Backups
+from privyseald.services.ceremonies import Ceremonies, Ceremony
 from privyseald.services.consent import Consent
 from privyseald.services.credentials import DEFAULT_TTL, Credentials
 from privyseald.services.grants import Grants
@@ -20,6 +26,8 @@ from privyseald.services.releases import Artifact
 from privyseald.services.rotations import Start
 
 from tests.simulator import APP
+
+pytestmark = pytest.mark.usefixtures("anew")
 
 ARTIFACT = Artifact("https://cdn.example/a.zip", "zip", "", "", "")
 TOKEN = {"name": "t", "ttl": DEFAULT_TTL, "roles": [Role.SIGNER], "app": APP}
@@ -88,6 +96,67 @@ def build(world):
     return NativeBuild(APP, "", "android", "1.0", "1", world.plugin, (trusted,), 0)
 
 
+def prepared(world):
+    """Start a rotation that can go on; return its id."""
+    started = world.start()
+    world.register("android-2.0.0-20", 1, 2)
+    return started.id
+
+
+def another(world):
+    """Make a key that no device needs; return its one version's name."""
+    asked(world, world.keys, "create_key", **NEW_KEY, scheme=Scheme.EXPO_V1)
+    return APP, "expo-v1", 1
+
+
+def another_key(world):
+    """Seal a private key for the keyholder; return what it is to become, and the sealed key."""
+    scheme, algorithm = Scheme.MINISIGN, Algorithm.ED25519
+    private = ed25519.Ed25519PrivateKey.generate()
+    pkcs8 = private.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    digest = public_key_sha256(private.public_key())
+    target = ImportTarget(APP, str(scheme), str(scheme), str(algorithm), digest)
+    recipient = world.keyholder.software.import_key.public_key().public_bytes_raw()
+    identity = KeyIdentity(APP, str(scheme), 1, scheme, algorithm, digest)
+    return [identity, seal(pkcs8, target, recipient)]
+
+
+class OneArchive:
+    """Makes backups of nothing."""
+
+    sha256, size = b"b" * 32, 6
+
+    def __init__(self):
+        self.discarded = 0
+
+    async def make(self):
+        return self
+
+    async def pieces(self):
+        yield b"backup"
+
+    def discard(self):
+        self.discarded += 1
+
+
+class Collected:
+    """Makes a backup and returns what was yielded of it."""
+
+    def __init__(self, world):
+        self.archive = OneArchive()
+        self.backups = Backups(world.store, world.access, self.archive)
+
+    async def create(self, caller, request):
+        try:
+            return [piece async for piece in self.backups.create(caller, request)]
+        finally:
+            assert self.archive.discarded == 1
+
+
 # What is there before, and what is done with it.
 ACTS = {
     "grants.create": lambda w: (
@@ -115,6 +184,12 @@ ACTS = {
         *(w.keys, "create_key", []),
         {**NEW_KEY, "scheme": Scheme.MINISIGN},
     ),
+    "keys.import_key": lambda w: (w.keys, "import_key", another_key(w), {"token": False}),
+    "backups.create": lambda w: (Collected(w), "create", []),
+    "ceremonies.record": lambda w: (
+        *(Ceremonies(w.store, w.access), "record"),
+        [APP, Ceremony("t", ["Olivia"], b"f" * 32, b"t" * 32, [(APP, w.key, 1)])],
+    ),
     "versions.create": lambda w: (
         *(w.versions, "create", []),
         {**NEW_KEY, "key_id": w.key},
@@ -130,6 +205,10 @@ ACTS = {
     "versions.set_cryptoperiod": lambda w: (w.versions, "set_cryptoperiod", [APP, w.key, 30]),
     "versions.deactivate": lambda w: (
         *(w.versions, "deactivate", [(APP, w.key, w.standby() and 2)]),
+        {"reason": "test", "force": False},
+    ),
+    "versions.deactivate of the last": lambda w: (
+        *(w.versions, "deactivate", [another(w)]),
         {"reason": "test", "force": False},
     ),
     "releases.register": lambda w: (
@@ -164,6 +243,10 @@ ACTS = {
     "rotations.start": lambda w: (
         *(w.rotations, "start"),
         [Start(APP, w.key, RotationKind.PLANNED, "test", old=0, new=0, since=0)],
+    ),
+    "rotations.advance": lambda w: (
+        *(w.rotations, "advance", []),
+        {"name": (APP, w.key, prepared(w)), "expected": None, "force": False},
     ),
     "rotations.abort": lambda w: (
         *(w.rotations, "abort", []),
