@@ -1,4 +1,4 @@
-"""Deny by default: whoever may do all on one app may do nothing on another, by any method."""
+"""Deny by default, by any method: on another app, and beyond a role on one's own."""
 
 import os
 import uuid
@@ -24,7 +24,25 @@ OPEN = {
     "GetInclusionProof": "returns hashes",
     "GetConsistencyProof": "returns hashes",
 }
-ROLES = ("ADMIN", "SECURITY_OFFICER", "SIGNER", "RELEASER", "AUDITOR")
+READ = {"GetApp", "GetApproval", "ListApprovals", "GetKey", "ListKeys", "ListSuccessors"} | {
+    *("ListNativeBuilds", "GetRelease", "ListReleases", "ListChannels", "ListDeployments"),
+    *("GetRotation", "ListRotations", "GetFieldStatus"),
+}
+# What a role on an app lets its holder do there, besides reading. Officers alone say that a native
+# build has ended: what it trusted may then be retired.
+MORE = {
+    "admin": {"InspectToken", "CreateToken", "CreateGrant", "ListGrants", "RevokeGrant"}
+    | {"RequestApproval"},
+    "security-officer": {"CreateKey", "ImportKey", "SetCryptoperiod", "RecordCeremony"}
+    | {f"{verb}KeyVersion" for verb in ("Create", "Suspend", "Resume", "Deactivate")}
+    | {f"{verb}KeyVersion" for verb in ("Compromise", "Destroy", "Restore")}
+    | {"StartRotation", "AdvanceRotation", "AbortRotation", "RegisterNativeBuild"}
+    | {"EndNativeBuild", "WithdrawRelease", "RequestApproval"},
+    "signer": {"SignRelease", "SignReleases", "StreamReleases", "SignArchive"},
+    "releaser": {"RegisterRelease", "SetNativeVersions", "WithdrawRelease", "Deploy"}
+    | {"CreateChannel", "DeleteChannel", "RegisterNativeBuild", "RequestApproval"},
+    "auditor": set(),
+}
 
 
 def filled(app, approval, grant, token):
@@ -138,6 +156,12 @@ def call(to, method, fields, metadata):
     return answer
 
 
+def bearer(daemon, app, *roles):
+    """Return the header of a new token with roles on an app."""
+    secret = daemon.token(app, *roles)["PRIVYSEAL_TOKEN"]
+    return (("authorization", f"Bearer {secret}"),)
+
+
 @pytest.fixture(scope="module")
 def stranger(daemon, tmp_path_factory):
     """A token that may do all on an app of its own; returns its header, that app, and the other."""
@@ -145,8 +169,7 @@ def stranger(daemon, tmp_path_factory):
     mine, other = ("app-" + uuid.uuid4().hex[:8] for _ in range(2))
     for app in (mine, other):
         daemon.ok("app", "create", "--app-id", app, "--statement-key", folder / f"{app}.pem")
-    env = daemon.token(mine, *(role.lower().replace("_", "-") for role in ROLES))
-    return (("authorization", f"Bearer {env['PRIVYSEAL_TOKEN']}"),), mine, other
+    return bearer(daemon, mine, *MORE), mine, other
 
 
 @pytest.fixture(scope="module")
@@ -156,24 +179,29 @@ def to(daemon):
         yield made
 
 
-@pytest.fixture(scope="module")
-def theirs(daemon, stranger):
-    """The requests, with an approval, a grant and a token of the other app that are there."""
-    _, _, other = stranger
-    token = daemon.token(other, "signer")["NAME"]
+def requests_of(daemon, app):
+    """Return the requests, with an approval, a grant and a token of an app that are there."""
+    token = daemon.token(app, "signer")["NAME"]
     with Connection(load_profile(str(daemon.data / "admin/profile.toml"))) as admin:
         approval = admin.approvals.RequestApproval(
             approval_pb.RequestApprovalRequest(
                 action="key.destroy",
-                resource=f"apps/{other}",
-                subject=f"apps/{other}/keys/statement-v1/versions/1 after 7d",
+                resource=f"apps/{app}",
+                subject=f"apps/{app}/keys/statement-v1/versions/1 after 7d",
                 reason="x",
                 request_id=str(uuid.uuid4()),
             )
         ).approval.name
-        grants = admin.access.ListGrants(access_pb.ListGrantsRequest(resource=f"apps/{other}"))
-        grant = next(g.name for g in grants.grants if g.resource == f"apps/{other}")
-    return filled(other, approval, grant, token)
+        grants = admin.access.ListGrants(access_pb.ListGrantsRequest(resource=f"apps/{app}"))
+        grant = next(g.name for g in grants.grants if g.resource == f"apps/{app}")
+    return filled(app, approval, grant, token)
+
+
+@pytest.fixture(scope="module")
+def theirs(daemon, stranger):
+    """The requests about the other app."""
+    _, _, other = stranger
+    return requests_of(daemon, other)
 
 
 def test_every_method_is_tried_or_open(theirs):
@@ -206,3 +234,16 @@ def test_apps_are_listed_to_who_may_see_them(to, stranger):
     apps = call(to, method, {}, header).apps
     assert [app.name for app in apps] == [f"apps/{mine}"]
     assert isinstance(apps[0], app_pb.App)
+
+
+@pytest.mark.parametrize("role", MORE)
+def test_a_role_lets_its_holder_do_what_it_is_for_and_no_more(daemon, to, tmp_path, role):
+    app = "app-" + uuid.uuid4().hex[:8]
+    daemon.ok("app", "create", "--app-id", app, "--statement-key", tmp_path / "statement.pem")
+    header, requests = bearer(daemon, app, role), requests_of(daemon, app)
+    may = {
+        method.name
+        for method in (m for s in services() for m in s.methods if m.name not in OPEN)
+        if call(to, method, requests[method.name], header) is not grpc.StatusCode.PERMISSION_DENIED
+    }
+    assert may == READ | MORE[role]
