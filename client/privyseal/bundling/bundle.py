@@ -267,13 +267,7 @@ def write_bundle(
     Raises:
         BuildError: If the directory cannot be bundled or the zip cannot be written.
     """
-    if target.is_dir():
-        raise BuildError(f"{target} is a directory; name a file with --output-path")
-    if target.resolve().is_relative_to(root.resolve()):
-        raise BuildError(
-            f"{target} is in the build directory, and the next bundle would hold this one; "
-            "name another place with --output-path"
-        )
+    _require_apart(root, target)
     tree = scan(root, source_maps=source_maps, private=private)
     scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -282,10 +276,7 @@ def write_bundle(
             writer = _Writer(file)
             entries = _write_files(tree.files, writer, pool, target.parent, progress)
             manifest = manifest_of(entries)
-            digests = _new_digests()
-            _digest(digests, manifest)
-            packed = _piece(b"", manifest, last=True)
-            writer.add(MANIFEST, digests, len(packed), iter([packed]), 8)
+            _write_manifest(writer, manifest)
             writer.finish()
             if writer.length >= 2**32 - 1:
                 raise BuildError("bundle is larger than 4 GB")
@@ -308,6 +299,24 @@ def write_bundle(
         {name: digests.hashes[0].digest() for name, digests in entries},
         tree.misread,
     )
+
+
+def _require_apart(root: Path, target: Path) -> None:
+    """Raise BuildError if a bundle cannot be written there."""
+    if target.is_dir():
+        raise BuildError(f"{target} is a directory; name a file with --output-path")
+    if target.resolve().is_relative_to(root.resolve()):
+        raise BuildError(
+            f"{target} is in the build directory, and the next bundle would hold this one; "
+            "name another place with --output-path"
+        )
+
+
+def _write_manifest(writer: _Writer, manifest: bytes) -> None:
+    digests = _new_digests()
+    _digest(digests, manifest)
+    packed = _piece(b"", manifest, last=True)
+    writer.add(MANIFEST, digests, len(packed), iter([packed]), 8)
 
 
 def _write_files(

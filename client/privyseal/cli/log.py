@@ -45,8 +45,6 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
     Example: privyseal log verify --log-key log.vkey --against checkpoint.txt
     """
     from privyseal.cli.log_state import facts_of
-    from privyseal.log_replay import Replay
-    from privyseal.verify.canonical import parse_object
     from privyseal.verify.errors import VerificationError
     from privyseal.verify.merkle import leaf_hash
     from privyseal.verify.receipt import verify_receipt
@@ -69,13 +67,7 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
         if against is not None:
             _require_extension(hashes, read(against, "checkpoint"), verifier)
         _prove(to, hashes, head.root)
-    replay = Replay()
-    touched = []
-    for index, leaf in enumerate(leaves):
-        try:
-            touched.append(replay.apply(parse_object(leaf, "log leaf")))
-        except (KeyError, TypeError, ValueError):
-            raise VerificationError(f"leaf {index} of the log tells what cannot be") from None
+    replay, touched = _replayed(leaves)
     for name, (app, counter, digest) in receipts.items():
         act = replay.signed.get((app, counter))
         if act is None or act["bundleSha256"] != digest:
@@ -99,6 +91,21 @@ def verify(out: Output, log_key: Path, against: Path | None) -> None:
         f"({len(receipts):,}), channels and grants are what the log tells",
         *([] if with_grants else ["grants were not compared: only an admin can list them"]),
     )
+
+
+def _replayed(leaves: list[bytes]) -> tuple[Any, list[str]]:
+    """Return the state that leaves tell of, and what each is about. Raises VerificationError."""
+    from privyseal.log_replay import Replay
+    from privyseal.verify.canonical import parse_object
+    from privyseal.verify.errors import VerificationError
+
+    replay, touched = Replay(), []
+    for index, leaf in enumerate(leaves):
+        try:
+            touched.append(replay.apply(parse_object(leaf, "log leaf")))
+        except (KeyError, TypeError, ValueError):
+            raise VerificationError(f"leaf {index} of the log tells what cannot be") from None
+    return replay, touched
 
 
 def _require_extension(hashes: list[bytes], kept: bytes, verifier: Any) -> None:

@@ -51,15 +51,13 @@ def register(  # noqa: PLR0917 - options
     Example: privyseal native register --app-id 042a1261 --project .
     """
     from privyseal.errors import ClientError
-    from privyseal.native_project import Found, key_sha256, read_project
+    from privyseal.native_project import Found, key_sha256
     from privyseal.v1 import native_service_pb2 as pb
 
     if platform and version_name and plugin:
         found = [Found(platform)]
     else:
-        found = [f for f in read_project(project) if platform in {None, f.platform}]
-        if not found:
-            raise ClientError(f"{project} has no {platform} project")
+        found = _found(project, platform)
     if build_id and len(found) > 1:
         raise click.UsageError("--id is for one platform; name it with --platform")
     given = [read_text(path, "public key") for path in public_key]
@@ -84,16 +82,32 @@ def register(  # noqa: PLR0917 - options
                 allow_unknown=allow_unknown,
                 already_shipped=already_shipped,
             )
-            for name in ("version_name", "plugin"):
-                if not getattr(request, name):
-                    option = "--" + name.replace("_", "-")
-                    raise ClientError(
-                        f"the {each.platform} project does not say its {name}; use {option}"
-                    )
+            _require_told(request, each.platform)
             made = to.call(to.native.RegisterNativeBuild, request).native_build
             rows.append(_row(made))
             _warn(out, to, app_id, made)
     out.done({"nativeBuilds": rows}, *(f"registered {_line(row)}" for row in rows))
+
+
+def _found(project: Path, platform: str | None) -> list[Any]:
+    """Return what a project says of its binaries. Raises ClientError."""
+    from privyseal.errors import ClientError
+    from privyseal.native_project import read_project
+
+    found = [f for f in read_project(project) if platform in {None, f.platform}]
+    if not found:
+        raise ClientError(f"{project} has no {platform} project")
+    return found
+
+
+def _require_told(request: Any, platform: str) -> None:
+    """Raise ClientError if neither the project nor an option said what is registered."""
+    from privyseal.errors import ClientError
+
+    for name in ("version_name", "plugin"):
+        if not getattr(request, name):
+            option = "--" + name.replace("_", "-")
+            raise ClientError(f"the {platform} project does not say its {name}; use {option}")
 
 
 @command(commands, "list")

@@ -62,6 +62,12 @@ def sign_bundle(
         signed.signatures.extend(more.signatures)
         signed.receipt = more.receipt
     out.note("signed by " + ", ".join(s.key_version for s in signed.signatures))
+    _warn(out, request, signed)
+    return signed
+
+
+def _warn(out: Output, request: Any, signed: Any) -> None:
+    """Say what devices will make of a release that nobody would want."""
     if len(signed.signatures) == 1:
         out.note(
             "no device plugin verifies that: make a key for yours with `privyseal live-update "
@@ -72,7 +78,6 @@ def sign_bundle(
             "the update names http:// addresses, which release builds refuse: set public_url "
             "in privyseald.toml to the gateway's https:// address, and publish anew"
         )
-    return signed
 
 
 def _blake2b(path: Path) -> bytes:

@@ -66,73 +66,96 @@ def create_gateway(
     """
     follower = Follower(store, verifier, kept)
     resolver = Resolver(store, verifier, follower, counter)
-    fetcher, expo_updates = Fetcher(sources), ExpoUpdates(resolver)
+    fetcher = Fetcher(sources)
     bundles, manifests = Bundles(cache, fetcher), ManifestFiles(cache, fetcher)
-    readers: dict[str, ionic.Source] = {"zip": bundles, "manifest": manifests}
-    downloads = Downloads(resolver, bundles, manifests, sources)
-
-    @_guarded
-    async def latest(request: Request) -> Response:
-        return await capawesome.latest(resolver, request)
-
-    @_guarded
-    async def expo_update(request: Request) -> Response:
-        return await expo_updates.latest(request, time.time())
-
-    @_guarded
-    async def channels(request: Request) -> Response:
-        return await capawesome.channels(resolver, request, shown=channel_discovery)
-
-    @_guarded
-    async def check_device(request: Request) -> Response:
-        body = await _body(request)
-        return await ionic.check_device(resolver, public_url, request.path_params["app"], body)
-
-    @_guarded
-    async def file(request: Request) -> Response:
-        path = request.path_params
-        found = await ionic.file(resolver, readers, path["app"], path["snapshot"], path["file"])
-        if found is None:
-            return _error(404, "there is no such file in this snapshot")
-        kind = content_type(path["file"])
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        # Opened here: it can go from the cache while it is being sent.
-        opened = found.open("rb")
-        headers["Content-Length"] = str(os.fstat(opened.fileno()).st_size)
-        return StreamingResponse(_pieces(opened), media_type=kind, headers=headers)
-
-    @_guarded
-    async def health(_request: Request) -> Response:
-        try:
-            await follower.state()
-        except VerificationError:
-            # An old copy of the database, or a changed one: nothing of it is served.
-            return _error(503, "the log cannot be followed; the daemon's own log says why")
-        return JSONResponse({"status": "ok"})
-
-    @_guarded
-    async def artifact(request: Request) -> Response:
-        return await downloads.artifact(request)
-
-    routes = [
-        Route("/healthz", health),
-        Route("/v1/apps/{app}/bundles/latest", latest),
-        Route("/v1/apps/{app}/channels", channels),
-        Route("/apps/{app}/expo", expo_update),
-        Route("/apps/{app}/channels/check-device", check_device, methods=["POST"]),
-        Route("/apps/{app}/snapshots/{snapshot}/{file:path}", file),
-        Route(ARTIFACTS + "{place:path}", artifact),
-    ]
+    endpoints = _Endpoints(
+        follower,
+        resolver,
+        readers={"zip": bundles, "manifest": manifests},
+        downloads=Downloads(resolver, bundles, manifests, sources),
+        public_url=public_url,
+        channel_discovery=channel_discovery,
+    )
     # The Ionic client asks from inside a WebView, whose origin can be anything; nothing
     # here depends on cookies or on who asks.
     cors = Middleware(
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]
     )
     return Starlette(
-        routes=routes,
+        routes=endpoints.routes(),
         middleware=[Middleware(_OneSlash), cors],
         exception_handlers={HTTPException: _no_such},
     )
+
+
+class _Endpoints:
+    """What devices ask for, each protocol at its own address."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        resolver: Resolver,
+        *,
+        readers: dict[str, ionic.Source],
+        downloads: Downloads,
+        public_url: str,
+        channel_discovery: bool,
+    ) -> None:
+        self._follower = follower
+        self._resolver = resolver
+        self._readers = readers
+        self._downloads = downloads
+        self._public_url = public_url
+        self._channel_discovery = channel_discovery
+        self._expo = ExpoUpdates(resolver)
+
+    def routes(self) -> list[Route]:
+        """Return where each is answered, however it fails."""
+        get = ["GET"]
+        return [
+            Route(path, _guarded(endpoint), methods=methods)
+            for path, endpoint, methods in (
+                ("/healthz", self._health, get),
+                ("/v1/apps/{app}/bundles/latest", self._capawesome_latest, get),
+                ("/v1/apps/{app}/channels", self._capawesome_channels, get),
+                ("/apps/{app}/expo", self._expo_latest, get),
+                ("/apps/{app}/channels/check-device", self._ionic_check_device, ["POST"]),
+                ("/apps/{app}/snapshots/{snapshot}/{file:path}", self._ionic_file, get),
+                (ARTIFACTS + "{place:path}", self._downloads.artifact, get),
+            )
+        ]
+
+    async def _health(self, _: Request) -> Response:
+        try:
+            await self._follower.state()
+        except VerificationError:
+            # An old copy of the database, or a changed one: nothing of it is served.
+            return _error(503, "the log cannot be followed; the daemon's own log says why")
+        return JSONResponse({"status": "ok"})
+
+    async def _capawesome_latest(self, request: Request) -> Response:
+        return await capawesome.latest(self._resolver, request)
+
+    async def _capawesome_channels(self, request: Request) -> Response:
+        return await capawesome.channels(self._resolver, request, shown=self._channel_discovery)
+
+    async def _expo_latest(self, request: Request) -> Response:
+        return await self._expo.latest(request, time.time())
+
+    async def _ionic_check_device(self, request: Request) -> Response:
+        app, body = request.path_params["app"], await _body(request)
+        return await ionic.check_device(self._resolver, self._public_url, app, body)
+
+    async def _ionic_file(self, request: Request) -> Response:
+        app, snapshot, file = (request.path_params[name] for name in ("app", "snapshot", "file"))
+        found = await ionic.file(self._resolver, self._readers, app, snapshot, file)
+        if found is None:
+            return _error(404, "there is no such file in this snapshot")
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        # Opened here: it can go from the cache while it is being sent.
+        opened = found.open("rb")
+        headers["Content-Length"] = str(os.fstat(opened.fileno()).st_size)
+        return StreamingResponse(_pieces(opened), media_type=content_type(file), headers=headers)
 
 
 class _OneSlash:

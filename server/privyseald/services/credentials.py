@@ -45,16 +45,8 @@ class Credentials:
             InvalidArgument, PermissionDenied, FailedPrecondition, NotFound, Unavailable.
         """
         fields.text(name, "display_name", 100, least=1)
-        ttl = ttl or DEFAULT_TTL
-        if not MIN_TTL <= ttl <= MAX_TTL:
-            raise InvalidArgument("ttl_seconds", "must be between an hour and 366 days")
-        if not 1 <= len(roles) <= 20:
-            raise InvalidArgument("roles", "must name 1 to 20 roles")
-        if people := PEOPLE & set(roles):
-            raise InvalidArgument(
-                "roles",
-                f"{', '.join(sorted(people))} is for people: grant it to a client certificate",
-            )
+        ttl = _checked_ttl(ttl)
+        _check_roles(roles)
         permit = await self._access.authorise(caller, Action.ACCESS_MANAGE, app)
         token_id, text = new_secret(TOKEN_PREFIX)
         now = self._clock()
@@ -161,3 +153,22 @@ class Credentials:
         await self._access.authorise(caller, Action.ACCESS_MANAGE, fields.ALL_APPS)
         found: list[DeniedCertificate] = await self._store.read(lambda v: v.tokens.denials())
         return found
+
+
+def _checked_ttl(ttl: int) -> int:
+    """Return how long a token counts, seconds. Raises InvalidArgument."""
+    ttl = ttl or DEFAULT_TTL
+    if not MIN_TTL <= ttl <= MAX_TTL:
+        raise InvalidArgument("ttl_seconds", "must be between an hour and 366 days")
+    return ttl
+
+
+def _check_roles(roles: list[Role]) -> None:
+    """Raise InvalidArgument for roles that no token can have."""
+    if not 1 <= len(roles) <= 20:
+        raise InvalidArgument("roles", "must name 1 to 20 roles")
+    if people := PEOPLE & set(roles):
+        raise InvalidArgument(
+            "roles",
+            f"{', '.join(sorted(people))} is for people: grant it to a client certificate",
+        )

@@ -129,31 +129,15 @@ class NativeBuilds:
         name = f"apps/{app}/nativeBuilds/{build_id}"
         action = Action.KEY_FORCE_RETIRE if force else Action.KEY_MANAGE
 
-        def endable(view: View) -> NativeBuild:
-            build = next((b for b in view.builds.list(app) if b.id == build_id), None)
-            if build is None:
-                raise NotFound(f"there is no {name}", reason="NATIVE_BUILD_NOT_FOUND")
-            if not build.live:
-                raise FailedPrecondition(f"{name} was ended before", reason="NATIVE_BUILD_ENDED")
-            count, share = self._asking(view, build)
-            if (share >= COUNTS or count >= MOST_LOST) and not force:
-                raise FailedPrecondition(
-                    f"{count:,} check-ins in the last {WINDOW_DAYS} days, {share:.1%} of all, came "
-                    f"from {name} and builds that were ended in these days; wait, or force it with "
-                    "the consent of others (--force)",
-                    reason="NATIVE_BUILD_LIVES",
-                )
-            return build
-
         try:
             permit = await self._access.authorise(caller, action, app, subject=name)
         except FailedPrecondition:
-            await self._store.read(endable)
+            await self._store.read(lambda view: self._endable(view, app, build_id, force=force))
             raise
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
-            build = endable(tx)
+            build = self._endable(tx, app, build_id, force=force)
             ended = replace(build, ended_at=max(self._clock(), 1))
             tx.builds.put(ended)
             leaf: dict[str, Json] = {
@@ -169,6 +153,24 @@ class NativeBuilds:
             return lambda _: ended
 
         return await self._store.commit(act, request)
+
+    def _endable(self, view: View, app: str, build_id: str, *, force: bool) -> NativeBuild:
+        """Return a build that may be ended. Raises NotFound, FailedPrecondition."""
+        name = f"apps/{app}/nativeBuilds/{build_id}"
+        build = next((b for b in view.builds.list(app) if b.id == build_id), None)
+        if build is None:
+            raise NotFound(f"there is no {name}", reason="NATIVE_BUILD_NOT_FOUND")
+        if not build.live:
+            raise FailedPrecondition(f"{name} was ended before", reason="NATIVE_BUILD_ENDED")
+        count, share = self._asking(view, build)
+        if (share >= COUNTS or count >= MOST_LOST) and not force:
+            raise FailedPrecondition(
+                f"{count:,} check-ins in the last {WINDOW_DAYS} days, {share:.1%} of all, came "
+                f"from {name} and builds that were ended in these days; wait, or force it with "
+                "the consent of others (--force)",
+                reason="NATIVE_BUILD_LIVES",
+            )
+        return build
 
     def _asking(self, view: View, build: NativeBuild) -> tuple[int, float]:
         """Return how often devices asked that ending a build gives up: number and share.

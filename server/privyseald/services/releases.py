@@ -85,50 +85,15 @@ class Releases:
             Unavailable: If it cannot be recorded now.
         """
         fields.version(version)
-        fields.url(artifact.url, "artifact_url")
-        own = f"{self._artifacts}{app}/"
-        if artifact.url.startswith(self._artifacts) and not artifact.url.startswith(own):
-            raise InvalidArgument(
-                "artifact_url", f"the gateway serves artifacts of this app below {own} alone"
-            )
-        if artifact.type not in ARTIFACT_TYPES:
-            raise InvalidArgument("artifact_type", "must be zip or manifest")
-        commit = fields.commit(artifact.commit_sha, "commit_sha")
-        fields.text(artifact.commit_ref, "commit_ref", 200)
-        artifact = replace(artifact, commit_message=fields.shown_text(artifact.commit_message, 500))
+        artifact = self._checked(app, artifact)
         permit = await self._access.authorise(caller, Action.RELEASE_MANAGE, app)
         now = self._clock()
 
         def act(tx: Transaction) -> Callable[[Sealed], object]:
             permit.confirm(tx)
             require_app(tx, app)
-            signed = tx.releases.signed(app, version=version)
-            if signed is None or not signed.receipt:
-                raise FailedPrecondition(
-                    f"version {version} of apps/{app} was never signed; sign it first, "
-                    "`privyseal publish` does both",
-                    reason="NOT_SIGNED",
-                )
-            require_sound(tx, signed)
-            _require_taken(tx, app, artifact.type)
-            statement = verify_receipt(signed.receipt, log=self._verifier).statement
-            payload = receipt_parts(signed.receipt)[0]
-            record = ReleaseRecord(
-                app=app,
-                counter=signed.counter,
-                version=version,
-                artifact_url=artifact.url,
-                artifact_type=artifact.type,
-                bundle_sha256=statement.bundle_sha256,
-                bundle_length=statement.bundle_length,
-                signed_ranges=statement.native_ranges,
-                ranges=(),
-                commit_sha=commit or statement.source_commit,
-                commit_ref=artifact.commit_ref,
-                commit_message=artifact.commit_message,
-                created_at=now,
-            )
-            existing = tx.releases.get(app, signed.counter)
+            record, payload = self._release_of(tx, app, version, artifact, now)
+            existing = tx.releases.get(app, record.counter)
             if existing is not None:
                 if (existing.artifact_url, existing.artifact_type) != (artifact.url, artifact.type):
                     raise AlreadyExists(
@@ -152,6 +117,58 @@ class Releases:
             return lambda _: record
 
         return await self._store.commit(act, request)
+
+    def _checked(self, app: str, artifact: Artifact) -> Artifact:
+        """Return an artifact in its one form. Raises InvalidArgument."""
+        fields.url(artifact.url, "artifact_url")
+        own = f"{self._artifacts}{app}/"
+        if artifact.url.startswith(self._artifacts) and not artifact.url.startswith(own):
+            raise InvalidArgument(
+                "artifact_url", f"the gateway serves artifacts of this app below {own} alone"
+            )
+        if artifact.type not in ARTIFACT_TYPES:
+            raise InvalidArgument("artifact_type", "must be zip or manifest")
+        fields.text(artifact.commit_ref, "commit_ref", 200)
+        return replace(
+            artifact,
+            commit_sha=fields.commit(artifact.commit_sha, "commit_sha"),
+            commit_message=fields.shown_text(artifact.commit_message, 500),
+        )
+
+    def _release_of(
+        self, view: View, app: str, version: str, artifact: Artifact, now: int
+    ) -> tuple[ReleaseRecord, bytes]:
+        """Return what is registered of a signed version, and its statement.
+
+        Raises:
+            FailedPrecondition: If it was never signed, or may not be registered so.
+        """
+        signed = view.releases.signed(app, version=version)
+        if signed is None or not signed.receipt:
+            raise FailedPrecondition(
+                f"version {version} of apps/{app} was never signed; sign it first, "
+                "`privyseal publish` does both",
+                reason="NOT_SIGNED",
+            )
+        require_sound(view, signed)
+        _require_taken(view, app, artifact.type)
+        statement = verify_receipt(signed.receipt, log=self._verifier).statement
+        record = ReleaseRecord(
+            app=app,
+            counter=signed.counter,
+            version=version,
+            artifact_url=artifact.url,
+            artifact_type=artifact.type,
+            bundle_sha256=statement.bundle_sha256,
+            bundle_length=statement.bundle_length,
+            signed_ranges=statement.native_ranges,
+            ranges=(),
+            commit_sha=artifact.commit_sha or statement.source_commit,
+            commit_ref=artifact.commit_ref,
+            commit_message=artifact.commit_message,
+            created_at=now,
+        )
+        return record, receipt_parts(signed.receipt)[0]
 
     async def release(self, caller: Caller, app: str, counter: int) -> tuple[ReleaseRecord, bytes]:
         """Return a release and its receipt. Raises NotFound."""

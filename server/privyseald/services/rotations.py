@@ -125,44 +125,7 @@ class Rotations:
             permit.confirm(tx)
             if made is not None:
                 add_standby(tx, caller.principal, made, now)
-            found = require_key(tx, app, key_id)
-            others = tx.rotations.list(app, key_id)
-            rotation_id = str(1 + len(others))
-            begun_from = start.old or found.primary
-            rotation.require_startable(found, others, kind, begun_from, chosen)
-            if not serves_on(tx, require_version(tx, app, key_id, chosen), now):
-                raise FailedPrecondition(
-                    f"the certificate of {found.name}/versions/{chosen} ends within "
-                    f"{LEAF_SPARE_DAYS} days, or its root does not sign; rotate to another",
-                    reason="CERTIFICATE_ENDS",
-                )
-            for other in others:
-                # One that was promoted leads nowhere when what it promoted is given up.
-                gone = other.open and other.new == begun_from and kind is RotationKind.EMERGENCY
-                if other.under_way or gone:
-                    supersede(tx, caller.principal, other, rotation_id, now)
-            begun = Rotation(
-                app=app,
-                key=key_id,
-                id=rotation_id,
-                kind=kind,
-                old=found.primary,
-                new=chosen,
-                state=RotationState.PREPARED,
-                reason=start.reason,
-            )
-            tx.record(
-                {
-                    "act": "rotation.start",
-                    "principal": caller.principal,
-                    "rotation": begun.name,
-                    "kind": kind,
-                    "from": begun.old,
-                    "to": begun.new,
-                    "reason": start.reason,
-                }
-            )
-            begun = begun.reached(RotationState.PREPARED, now, caller.principal, forced=False)
+            begun = _begin(tx, caller.principal, start, chosen, now)
             if kind is RotationKind.EMERGENCY:
                 begun = emergency(tx, caller.principal, begun, start.since or now, now)
             tx.rotations.put(begun)
@@ -312,6 +275,53 @@ class Rotations:
 
 
 _FIT = frozenset({KeyVersionState.PRE_ACTIVATION, KeyVersionState.ACTIVE})
+
+
+def _begin(tx: Transaction, principal: str, start: Start, chosen: int, now: int) -> Rotation:
+    """Note that a rotation to a version begins, and that those under way end for it.
+
+    Raises:
+        NotFound: If the key or the version is not there.
+        FailedPrecondition: If the key cannot be rotated so.
+    """
+    found = require_key(tx, start.app, start.key)
+    others = tx.rotations.list(start.app, start.key)
+    rotation_id = str(1 + len(others))
+    begun_from = start.old or found.primary
+    rotation.require_startable(found, others, start.kind, begun_from, chosen)
+    if not serves_on(tx, require_version(tx, start.app, start.key, chosen), now):
+        raise FailedPrecondition(
+            f"the certificate of {found.name}/versions/{chosen} ends within "
+            f"{LEAF_SPARE_DAYS} days, or its root does not sign; rotate to another",
+            reason="CERTIFICATE_ENDS",
+        )
+    for other in others:
+        # One that was promoted leads nowhere when what it promoted is given up.
+        gone = other.open and other.new == begun_from and start.kind is RotationKind.EMERGENCY
+        if other.under_way or gone:
+            supersede(tx, principal, other, rotation_id, now)
+    begun = Rotation(
+        app=start.app,
+        key=start.key,
+        id=rotation_id,
+        kind=start.kind,
+        old=found.primary,
+        new=chosen,
+        state=RotationState.PREPARED,
+        reason=start.reason,
+    )
+    tx.record(
+        {
+            "act": "rotation.start",
+            "principal": principal,
+            "rotation": begun.name,
+            "kind": start.kind,
+            "from": begun.old,
+            "to": begun.new,
+            "reason": start.reason,
+        }
+    )
+    return begun.reached(RotationState.PREPARED, now, principal, forced=False)
 
 
 def _next_version(

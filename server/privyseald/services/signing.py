@@ -91,8 +91,23 @@ class Signing:
                 self._keys.forget(app)
         raise Unavailable("the app's keys keep changing; try again", reason="KEYS_CHANGING")
 
-    def _choose(self, known: AppKeys, wanted: Statement) -> _Chosen:
-        """Return who signs, and what only some of them sign. Raises DomainError."""
+    async def _choose(self, wanted: Statement, revision: int) -> tuple[AppKeys, _Chosen]:
+        """Return the app's keys, who signs, and what only some of them sign.
+
+        Raises:
+            DomainError: If nobody can, as the app's keys are at this revision or later.
+        """
+        known = await self._keys.of(wanted.app, revision)
+        try:
+            return known, self._chosen(known, wanted)
+        except DomainError:
+            # What is remembered can be older than the key that was resumed, promoted or given up
+            # since.
+            self._keys.forget(wanted.app)
+            known = await self._keys.of(wanted.app, revision)
+            return known, self._chosen(known, wanted)
+
+    def _chosen(self, known: AppKeys, wanted: Statement) -> _Chosen:
         chosen = known.signers(wanted.app, wanted.native_ranges)
         keys = tuple(signer.version for signer in chosen)
         return chosen, keys, _needed(wanted, keys, self._gateway)
@@ -101,15 +116,7 @@ class Signing:
         self, permit: Permit, request: Request, wanted: Statement, content: bytes
     ) -> bytes:
         app, caller = wanted.app, permit.caller
-        known = await self._keys.of(app, caller.revision)
-        try:
-            chosen, keys, content_of_some = self._choose(known, wanted)
-        except DomainError:
-            # What is remembered can be older than the key that was resumed, promoted or given up
-            # since.
-            self._keys.forget(app)
-            known = await self._keys.of(app, caller.revision)
-            chosen, keys, content_of_some = self._choose(known, wanted)
+        known, (chosen, keys, content_of_some) = await self._choose(wanted, caller.revision)
         now = self._clock()
         counter = self._keys.next_counter(app)
         if wanted.expo is not None:
