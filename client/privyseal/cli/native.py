@@ -51,13 +51,10 @@ def register(  # noqa: PLR0917 - options
     Example: privyseal native register --app-id 042a1261 --project .
     """
     from privyseal.errors import ClientError
-    from privyseal.native_project import Found, key_sha256
+    from privyseal.native_project import key_sha256
     from privyseal.v1 import native_service_pb2 as pb
 
-    if platform and version_name and plugin:
-        found = [Found(platform)]
-    else:
-        found = _found(project, platform)
+    found = _found(project, platform, all_told=bool(version_name and plugin))
     if build_id and len(found) > 1:
         raise click.UsageError("--id is for one platform; name it with --platform")
     given = [read_text(path, "public key") for path in public_key]
@@ -89,11 +86,17 @@ def register(  # noqa: PLR0917 - options
     out.done({"nativeBuilds": rows}, *(f"registered {_line(row)}" for row in rows))
 
 
-def _found(project: Path, platform: str | None) -> list[Any]:
-    """Return what a project says of its binaries. Raises ClientError."""
-    from privyseal.errors import ClientError
-    from privyseal.native_project import read_project
+def _found(project: Path, platform: str | None, *, all_told: bool) -> list[Any]:
+    """Return what a project says of its binaries; it is not read if the options say all.
 
+    Raises:
+        ClientError: If there is no such project.
+    """
+    from privyseal.errors import ClientError
+    from privyseal.native_project import Found, read_project
+
+    if platform and all_told:
+        return [Found(platform)]
     found = [f for f in read_project(project) if platform in {None, f.platform}]
     if not found:
         raise ClientError(f"{project} has no {platform} project")
