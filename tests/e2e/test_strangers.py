@@ -193,7 +193,8 @@ def requests_of(daemon, app):
             )
         ).approval.name
         grants = admin.access.ListGrants(access_pb.ListGrantsRequest(resource=f"apps/{app}"))
-        grant = next(g.name for g in grants.grants if g.resource == f"apps/{app}")
+        principal = token.replace("tokens/", "token:")
+        (grant,) = (g.name for g in grants.grants if g.principal == principal)
     return filled(app, approval, grant, token)
 
 
