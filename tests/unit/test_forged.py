@@ -19,7 +19,7 @@ from privyseal.verify.canonical import canonical
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import load_public_key, spki_der, spki_pem
 from privyseal.verify.merkle import leaf_hash, node_hash, verify_consistency, verify_inclusion
-from privyseal.verify.note import Checkpoint, NoteVerifier, format_note, open_checkpoint, open_note
+from privyseal.verify.note import Checkpoint, NoteVerifier, format_note
 from privyseal.verify.receipt import (
     MAX_RECEIPT,
     SchemeSignature,
@@ -27,17 +27,14 @@ from privyseal.verify.receipt import (
     signature_act,
     verify_receipt,
 )
-from privyseal.verify.statement import PAYLOAD_TYPE, Statement, envelope, open_envelope, pae
-from privyseal.verify.successor import (
-    PROMOTE_ACT,
-    Logged,
-    Successor,
-    follow,
-    open_record,
-    signing_input,
-    verify_logged,
+from privyseal.verify.statement import (
+    MAX_SIGNATURES,
+    PAYLOAD_TYPE,
+    Statement,
+    envelope,
+    open_envelope,
+    pae,
 )
-from privyseal.verify.successor import envelope as record_of
 from privyseald.keyholder.backup import open_with_shares, seal_for
 from privyseald.keyholder.kek import KekError
 from privyseald.keyholder.keystore import LoadedKey
@@ -228,28 +225,9 @@ def test_an_envelope_needs_a_signature_that_verifies():
     for bad in (OTHER.sign(pae(PAYLOAD_TYPE, payload)), KEY.sign(payload), bytes(64)):
         with pytest.raises(VerificationError, match="does not verify"):
             open_envelope(envelope(payload, ("k", bad)), KEY.public_key())
-
-
-def test_a_checkpoint_is_of_the_logs_own_key_name_and_origin():
-    root = bytes(32)
-    assert open_checkpoint(checkpoint(2, root), LOG).size == 2
-    with pytest.raises(VerificationError, match="another log"):
-        open_checkpoint(checkpoint(2, root, origin="example.com/other"), LOG)
-    with pytest.raises(VerificationError, match="not signed by"):
-        open_checkpoint(checkpoint(2, root, name="example.com/other"), LOG)
-    with pytest.raises(VerificationError, match="than the one whose key was given"):
-        open_checkpoint(checkpoint(2, root, key=OTHER), LOG)
-    text = Checkpoint(LOG.name, 2, root).text()
-    forged = format_note(text, LOG.name, LOG.public_key, OTHER.sign(text.encode()))
-    with pytest.raises(VerificationError, match="does not verify"):
-        open_note(forged, LOG)
-
-
-def test_a_vkey_whose_id_is_not_its_keys_is_refused():
-    name, given, key = LOG.vkey().split("+", 2)
-    other = f"{int(given, 16) ^ 1:08x}"
-    with pytest.raises(VerificationError, match="do not match"):
-        NoteVerifier.parse(f"{name}+{other}+{key}")
+    for count in (0, MAX_SIGNATURES + 1):
+        with pytest.raises(VerificationError, match="1 to 32 signatures"):
+            open_envelope(envelope(payload, *[("k", good)] * count), KEY.public_key())
 
 
 def test_an_inclusion_proof_is_as_long_as_the_tree_is_high():
@@ -285,80 +263,6 @@ def test_both_roots_of_a_consistency_proof_are_compared():
     for old, new in ((two, root), (one, two)):
         with pytest.raises(VerificationError):
             verify_consistency(**good, old_root=old, new_root=new)
-
-
-def record(key=KEY, new=RSA, *, old=1, to=2, app="a", name="minisign"):
-    made = Successor(
-        app=app,
-        key=name,
-        old=old,
-        new=to,
-        old_sha256=_digest(key),
-        new_public_key=spki_der(new.public_key()),
-        at=1_800_000_000,
-    )
-    return made, record_of(made, _sign(key, signing_input(made)))
-
-
-def _digest(key):
-    return hashlib.sha256(spki_der(key.public_key())).digest()
-
-
-def _sign(key, message):
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-    return key.sign(message)
-
-
-def test_a_successor_is_signed_by_the_key_that_is_trusted():
-    made, data = record()
-    assert open_record(data, KEY.public_key()) == made
-    forged = record_of(made, OTHER.sign(signing_input(made)))
-    with pytest.raises(VerificationError, match="does not verify"):
-        open_record(forged, KEY.public_key())
-    with pytest.raises(VerificationError, match="another old key"):
-        open_record(data, OTHER.public_key())
-
-
-def test_a_chain_is_of_one_key_and_lacks_no_link():
-    first, second = record()[1], record(RSA, OTHER, old=2, to=3)[1]
-    assert [step.new for step in follow([first, second], KEY.public_key())] == [2, 3]
-    gap = record(OTHER, OTHER, old=2, to=3)[1]
-    with pytest.raises(VerificationError, match="lacks a record"):
-        follow([first, gap], RSA.public_key())
-    for stranger in ({"app": "b"}, {"name": "other"}):
-        with pytest.raises(VerificationError, match="several keys"):
-            follow([first, record(RSA, OTHER, old=2, to=3, **stranger)[1]], KEY.public_key())
-
-
-def logged(data, **members):
-    leaf = canonical(
-        {
-            "act": PROMOTE_ACT,
-            "keyVersion": "apps/a/keys/minisign/versions/2",
-            "successor": data.decode(),
-            **members,
-        }
-    )
-    other = leaf_hash(b"another")
-    note = checkpoint(2, node_hash(leaf_hash(leaf), other))
-    return Logged(leaf, 0, (other,), note)
-
-
-def test_the_log_tells_of_a_promotion_by_this_very_record():
-    data = record()[1]
-    verify_logged(data, logged(data), LOG)
-    for members in (
-        {"act": "release.sign"},
-        {"keyVersion": "apps/a/keys/minisign/versions/3"},
-        {"keyVersion": "apps/b/keys/minisign/versions/2"},
-        {"successor": record(KEY, OTHER)[1].decode()},
-    ):
-        with pytest.raises(VerificationError, match="does not tell"):
-            verify_logged(data, logged(data, **members), LOG)
-    elsewhere = dataclasses.replace(logged(data), proof=(bytes(32),))
-    with pytest.raises(VerificationError, match="does not lead to"):
-        verify_logged(data, elsewhere, LOG)
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,20 @@ def test_canonical_json_is_that_of_an_independent_implementation(value):
     assert canonical(value) == rfc8785.dumps(value)
 
 
-@pytest.mark.parametrize("bad", [1.5, 2**53, {"é": 1}, b"x", [float("nan")]])
+@pytest.mark.parametrize("bad", [1.5, 2**53, -(2**53), {"é": 1}, b"x", [float("nan")]])
 def test_what_has_no_canonical_form_is_refused(bad):
     with pytest.raises(ValueError):
         canonical(bad)
 
 
-@pytest.mark.parametrize("text", [b'{"a":1,"a":2}', b"[1]", b'{"a":1.0}', b'{"a":NaN}', b"\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b'{"a":1,"a":2}', b"[1]", b'{"a":1.0}', b'{"a":NaN}', b"\xff"),
+        b'{"a":' * 100_000,
+    ],
+    ids=["twice", "no object", "float", "no number", "no text", "deep"],
+)
 def test_parsing_refuses_duplicates_floats_and_what_is_no_object(text):
     with pytest.raises(VerificationError):
         parse_object(text, "value")
