@@ -5,13 +5,17 @@ import contextlib
 import hashlib
 import socket
 import sqlite3
+import ssl
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
+import uvloop
 from privyseal.verify.errors import VerificationError
-from privyseald.gateway import connections
+from privyseald.adapters import pki
+from privyseald.gateway import connections, listener
 from privyseald.gateway.artifacts import Cache
 from privyseald.gateway.fetch import ArtifactError, Sources
 from privyseald.gateway.server import GatewayServer
@@ -90,18 +94,22 @@ def test_a_client_that_keeps_a_connection_waiting_loses_it(drip, monkeypatch):
     asyncio.run(scenario())
 
 
-def test_a_handshake_is_not_waited_for_longer(monkeypatch, tmp_path):
-    from privyseald.adapters import pki
-
-    monkeypatch.setattr(connections, "READ_SECONDS", 0.6)
+@pytest.fixture
+def certified(tmp_path):
+    """Return a port, and the arguments of a gateway that speaks TLS there."""
     pki.create_ca(tmp_path)
     pem, key = pki.issue(tmp_path, common_name="gateway", hosts=["127.0.0.1"], days=1)
     (tmp_path / "g.pem").write_bytes(pem)
     (tmp_path / "g.key").write_bytes(key)
+    port = free_port()
+    return port, (f"127.0.0.1:{port}", tmp_path / "g.pem", tmp_path / "g.key")
+
+
+def test_a_handshake_is_not_waited_for_longer(monkeypatch, certified):
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.6)
+    port, given = certified
 
     async def scenario():
-        port = free_port()
-        given = (f"127.0.0.1:{port}", tmp_path / "g.pem", tmp_path / "g.key")
         running = GatewayServer(Starlette(routes=[]), *given)
         await running.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -112,6 +120,68 @@ def test_a_handshake_is_not_waited_for_longer(monkeypatch, tmp_path):
         writer.close()
         with pytest.raises(OSError, match="cannot listen"):
             await GatewayServer(Starlette(routes=[]), *given).start()
+        await running.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_handshakes_that_go_nowhere_give_way_to_devices(run, monkeypatch, tmp_path, certified):
+    """As many as the process may have files would keep the daemon from opening its own."""
+    monkeypatch.setattr(listener, "MOST_HANDSHAKES", 50)
+    port, given = certified
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+
+    def files():
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    async def hello(_request):
+        return PlainTextResponse("hello")
+
+    async def ask():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        try:
+            return await asyncio.wait_for(reader.read(), 5)
+        finally:
+            writer.close()
+
+    async def scenario():
+        running = GatewayServer(Starlette(routes=[Route("/", hello)]), *given)
+        await running.start()
+        before = files()
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        try:
+            for _ in range(3):
+                assert (await ask()).endswith(b"hello")
+            # Their own ends are files of this process, too.
+            assert files() - before - len(silent) <= 55
+            for oldest in silent[:100]:
+                oldest.settimeout(5)
+                assert oldest.recv(1) == b""
+        finally:
+            for one in silent:
+                one.close()
+        await running.stop()
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port))
+
+    run(scenario())
+
+
+HOSTS = ["localhost", "127.0.0.1"]
+with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+    HOSTS.append("[::1]")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_gateway_listens_where_it_is_told(host):
+    port = free_port()
+
+    async def scenario():
+        running = GatewayServer(Starlette(routes=[]), f"{host}:{port}", None, None)
+        await running.start()
+        socket.create_connection((host.strip("[]"), port)).close()
         await running.stop()
 
     asyncio.run(scenario())

@@ -15,6 +15,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from privyseald.gateway.listener import Listener
+
 MOST = 384
 """Connections at one time, as long as any of them waits for its client."""
 READ_SECONDS = 15.0
@@ -25,7 +27,7 @@ _LOOK = 2.5
 
 
 class PatientServer(uvicorn.Server):
-    """A server that waits for no handshake longer than for anything else of a client's."""
+    """A server that waits for no client longer than its turn takes, handshakes included."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Listen. Raises OSError if the port is taken."""
@@ -37,15 +39,9 @@ class PatientServer(uvicorn.Server):
                 config=config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
-        server = await asyncio.get_running_loop().create_server(
-            connection,
-            config.host,
-            config.port,
-            ssl=config.ssl,
-            backlog=config.backlog,
-            ssl_handshake_timeout=READ_SECONDS if config.ssl else None,
-        )
-        self.servers, self.started = [server], True
+        listener = Listener(connection, config.ssl, READ_SECONDS)
+        await listener.start(config.host, config.port, config.backlog)
+        self.servers, self.started = [listener], True  # type: ignore[list-item] # all that is done with it is to close it
 
 
 class PatientConnection(H11Protocol):
