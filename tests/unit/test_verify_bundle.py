@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from privyseal.bundling.bundle import write_bundle
-from privyseal.verify import MANIFEST
+from privyseal.verify import MANIFEST, bundle
 from privyseal.verify.bundle import verify_bundle
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.expo import Expo, ExpoAsset, ExpoUpdate
@@ -31,28 +31,28 @@ def made(tmp_path_factory):
     for name, content in FILES.items():
         (folder / "www" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "www" / name).write_bytes(content)
-    bundle = write_bundle(folder / "www", folder / "bundle.zip")
+    written = write_bundle(folder / "www", folder / "bundle.zip")
     expo = ExpoUpdate(
         "android",
         "1",
         "a/\u00e9 b.js",
-        bundle.digests["a/\u00e9 b.js"],
-        (ExpoAsset("logo.png", "image/png", ".png", bundle.digests["logo.png"]),),
+        written.digests["a/\u00e9 b.js"],
+        (ExpoAsset("logo.png", "image/png", ".png", written.digests["logo.png"]),),
     )
-    data = bundle.path.read_bytes()
+    data = written.path.read_bytes()
     statement = Statement(
         app="a",
         version="1",
         counter=1,
-        bundle_sha256=bundle.sha256,
-        bundle_length=bundle.length,
-        manifest_sha256=bundle.manifest_sha256,
+        bundle_sha256=written.sha256,
+        bundle_length=written.length,
+        manifest_sha256=written.manifest_sha256,
         native_ranges=(),
         source_commit="",
         signed_at=1,
         log_origin="log",
         bundle_blake2b=hashlib.blake2b(data).digest(),
-        codepush_sha256=codepush_package_sha256(bundle.digests),
+        codepush_sha256=codepush_package_sha256(written.digests),
         expo=Expo((expo,)),
     )
     return data, statement
@@ -147,6 +147,78 @@ def test_an_entry_that_only_some_readers_see_is_refused(made):
     for other in (entry + data, b"#!/bin/sh\n" + data):
         with pytest.raises(VerificationError, match="more in it than its directory lists"):
             verify_bundle(io.BytesIO(other), of(other, statement))
+
+
+def test_a_length_that_only_some_readers_see_is_refused(made):
+    """Who reads from the front takes it from before the file, who does not from the directory."""
+    data, statement = made
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entry = archive.getinfo("logo.png")
+    at = entry.header_offset + 18
+    assert int.from_bytes(data[at : at + 4], "little") == entry.compress_size
+    other = data[:at] + (entry.compress_size - 1).to_bytes(4, "little") + data[at + 4 :]
+    with pytest.raises(VerificationError, match="more in it than its directory lists"):
+        verify_bundle(io.BytesIO(other), of(other, statement))
+
+
+def test_what_lies_before_the_directory_and_in_no_entry_is_refused(made):
+    data, statement = made
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        start = archive.start_dir
+    end = bytearray(data[start:])
+    # The end's own record has the directory's place, in its last six bytes but two.
+    end[-6:-2] = (start + 4).to_bytes(4, "little")
+    other = data[:start] + b"evil" + bytes(end)
+    with zipfile.ZipFile(io.BytesIO(other)) as archive:
+        assert archive.start_dir == start + 4
+    with pytest.raises(VerificationError, match="more in it than its directory lists"):
+        verify_bundle(io.BytesIO(other), of(other, statement))
+
+
+def test_no_more_of_a_file_is_unpacked_than_the_manifest_lists(made, monkeypatch):
+    """A small file can unpack to any length."""
+    data, statement = made
+    monkeypatch.setattr(bundle, "_PIECE", 1000)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        listed = json.loads(archive.read(MANIFEST))
+    for entry in listed:
+        entry["size"] = min(entry["size"], 5000)
+    manifest = json.dumps(listed).encode()
+    other = rezipped(data, lambda f: {**f, MANIFEST: manifest}.items())
+    right = replace(of(other, statement), manifest_sha256=hashlib.sha256(manifest).digest())
+    pieces, read = [], zipfile.ZipExtFile.read
+
+    def counting(self, *given):
+        pieces.append(piece := read(self, *given))
+        return piece
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counting)
+    with pytest.raises(VerificationError, match="not the file that the manifest lists"):
+        verify_bundle(io.BytesIO(other), right)
+    assert sum(map(len, pieces)) < 100_000
+
+
+def test_a_manifest_is_of_bounded_length(made, monkeypatch):
+    data, statement = made
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        length = archive.getinfo(MANIFEST).file_size
+    monkeypatch.setattr(bundle, "MAX_MANIFEST", length)
+    verify_bundle(io.BytesIO(data), statement)
+    monkeypatch.setattr(bundle, "MAX_MANIFEST", length - 1)
+    with pytest.raises(VerificationError, match="too large"):
+        verify_bundle(io.BytesIO(data), statement)
+
+
+def test_a_digest_that_nobody_here_can_check_is_refused(made):
+    data, statement = made
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        listed = json.loads(archive.read(MANIFEST))
+    listed[0]["integrity"] += " sha3-256-AAAA"
+    manifest = json.dumps(listed).encode()
+    other = rezipped(data, lambda f: {**f, MANIFEST: manifest}.items())
+    right = replace(of(other, statement), manifest_sha256=hashlib.sha256(manifest).digest())
+    with pytest.raises(VerificationError, match="malformed"):
+        verify_bundle(io.BytesIO(other), right)
 
 
 @pytest.mark.parametrize(
