@@ -1,19 +1,17 @@
 """What the gateway knows of the log is what a checkpoint covers, also while it reads on."""
 
+import sqlite3
+
 import pytest
 from privyseal.verify.canonical import canonical
 from privyseal.verify.errors import VerificationError
-from privyseal.verify.merkle import leaf_hash
+from privyseal.verify.merkle import leaf_hash, root_of
+from privyseal.verify.note import Checkpoint
 from privyseald.gateway.follow import Followed, Follower
 
-from tests.simulator import World
+from tests.in_process import ORIGIN, sign_checkpoint
 
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("anew")
 
 
 def test_what_was_handed_out_does_not_change(world):
@@ -57,6 +55,46 @@ def test_leaves_that_do_not_make_the_root_are_never_known(world, monkeypatch):
     monkeypatch.undo()
     assert len(before.releases) == 1
     assert len(world.run(follower.state()).releases) == 2
+
+
+def test_a_log_of_the_same_length_with_another_root_is_noticed(world):
+    """The log's key signed both: whoever has it shows some people another log."""
+    world.publish()
+    follower = Follower(world.store, world.verifier, world.kept)
+    world.run(follower.state())
+    size = world.view(lambda view: view.log.head().size)
+    other = sign_checkpoint(Checkpoint(ORIGIN, size, bytes(32)))
+    with sqlite3.connect(world.folder / "world.db") as database:
+        database.execute("UPDATE log_head SET note = ?", (other,))
+    with pytest.raises(VerificationError, match="another root than it had"):
+        world.run(follower.state())
+
+
+@pytest.mark.parametrize(
+    ("more", "change", "says"),
+    [
+        (0, b"", ""),
+        (-3, b"", ""),
+        (0, b"x" * 32, "not the one of its last checkpoint"),
+        (-3, b"x" * 32, "not the one of its last checkpoint"),
+        (1, b"", "shorter than its last known checkpoint"),
+    ],
+)
+def test_the_log_extends_the_checkpoint_that_is_kept_outside(
+    world, monkeypatch, more, change, says
+):
+    world.publish()
+    leaves = [leaf for _, leaf, _ in world.view(lambda view: view.log.leaves(0, 1000))]
+    size = len(leaves) + more
+    root = change or root_of([leaf_hash(leaf) for leaf in leaves[:size]])
+    monkeypatch.setattr(world.kept, "read", lambda: Checkpoint(ORIGIN, size, root))
+    follower = Follower(world.store, world.verifier, world.kept)
+    if not says:
+        assert world.run(follower.state()).releases
+        return
+    for _ in range(2):
+        with pytest.raises(VerificationError, match=says):
+            world.run(follower.state())
 
 
 def test_no_app_takes_the_place_of_anothers_artifact():

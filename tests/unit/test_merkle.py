@@ -71,6 +71,25 @@ def test_consistency(size, data):
         )
 
 
+@given(st.integers(2, 150), st.data())
+def test_a_consistency_proof_lacks_nothing_and_has_nothing_more(size, data):
+    old = data.draw(st.integers(1, size - 1))
+    _, growth = tree(size)
+    proof = merkle.consistency_proof(old, size, growth.node)
+    roots = [merkle.root(n, growth.node) for n in (old, size)]
+    for other in ([], proof[:-1], proof[1:], [*proof, bytes(32)], [*proof, *[bytes(32)] * 64]):
+        with pytest.raises(VerificationError):
+            verify.verify_consistency(
+                old_size=old, new_size=size, proof=other, old_root=roots[0], new_root=roots[1]
+            )
+
+
+def test_a_proof_is_of_bounded_length():
+    for proof in ([bytes(32)] * 65, [bytes(31)], [bytes(33)]):
+        with pytest.raises(VerificationError, match="at most 64 hashes of 32 bytes"):
+            verify.verify_inclusion(index=0, size=2**70, leaf=bytes(32), proof=proof, root=b"")
+
+
 @given(st.integers(0, 120), st.integers(1, 40))
 def test_a_growth_needs_no_more_than_the_frontier(before, more):
     leaves, whole = tree(before + more)
