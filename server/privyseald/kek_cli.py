@@ -17,7 +17,7 @@ from privyseald.cli import DATA, PATH, fail, read_secret, read_settings, show_no
 from privyseald.config import Settings
 from privyseald.data_dir import hand_over
 from privyseald.keyholder import kek as keks
-from privyseald.keyholder.custodian import SOCKET
+from privyseald.keyholder import unseal_socket
 from privyseald.keyholder.kek import RAW, RECORD, KekError, KekRecord
 from privyseald.keyholder.keystores import HsmDownError, HsmSettings
 
@@ -32,9 +32,12 @@ def offer(data: Path, request: dict[str, str]) -> dict[str, Any]:
         KekError: If no sealed daemon listens, or it does not answer.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to:
+        with (
+            unseal_socket.address(data) as at,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to,
+        ):
             to.settimeout(_SECONDS)
-            to.connect(str(data / SOCKET))
+            to.connect(at)
             to.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(to.makefile().readline(65_536))
     except (OSError, ValueError):

@@ -113,6 +113,23 @@ def test_a_passphrase_seals_the_daemon_until_somebody_gives_it(vault, www, tmp_p
     assert PASSPHRASE not in vault.log_text()
 
 
+def test_a_sealed_daemon_is_unsealed_however_long_its_directorys_path_is(tmp_path):
+    """The address of a socket has room for 107 bytes."""
+    running = Daemon(tmp_path / ("x" * 120) / "data")
+    running.data.parent.mkdir()
+    running.init()
+    new = secret(tmp_path, PASSPHRASE)
+    rewrap(running, "passphrase", "--new-secret-file", new)
+    start_sealed(running)
+    try:
+        assert running.command("unseal", "--secret-file", new).out == "open\n"
+        wait_for(lambda: health(running) == "SERVING", running)
+        assert not (running.data / "unseal.sock").exists()
+        assert "Traceback" not in running.log_text()
+    finally:
+        running.stop()
+
+
 def test_a_passphrase_in_a_file_opens_without_people(vault, www, tmp_path):
     rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, PASSPHRASE))
     (vault.data / "privyseald.toml").write_text(

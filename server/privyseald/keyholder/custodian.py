@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from privyseald.keyholder import kek as keks
-from privyseald.keyholder import process
+from privyseald.keyholder import process, unseal_socket
 from privyseald.keyholder.apart import apart
 from privyseald.keyholder.backup import seal_for
 from privyseald.keyholder.confine import confine, name_process
@@ -33,7 +33,6 @@ from privyseald.keyholder.custody_settings import CustodySettings, environment
 from privyseald.keyholder.kek import RAW, KekError, KekRecord
 from privyseald.keyholder.keystores import REFUSED, HsmDownError, HsmSettings, PinRefusedError
 
-SOCKET = "unseal.sock"
 MAX_LINE = 4096
 MAX_REQUEST = 65_536
 _LINE_SECONDS = 5.0
@@ -208,21 +207,6 @@ def _passphrase(settings: CustodySettings) -> str:
         raise KekError("the file with the passphrase cannot be read") from None
 
 
-def _listen(folder: Path) -> socket.socket:
-    """Listen for who unseals it. Raises FileExistsError if another sealed daemon does."""
-    path = folder / SOCKET
-    gone = contextlib.suppress(FileNotFoundError, ConnectionRefusedError)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, gone:
-        other.connect(str(path))
-        raise FileExistsError(path)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The umask of a confined process: nobody else can connect.
-    listener.bind(str(path))
-    listener.listen(8)
-    return listener
-
-
 def _unseal(custodian: Custodian, listener: socket.socket) -> None:
     """Answer who unseals it, one after the other, until it is open."""
     while custodian.wants:
@@ -323,7 +307,7 @@ def main() -> int:
                 threading.Event().wait(2)
                 return 1
             try:
-                listener = _listen(folder)
+                listener = unseal_socket.listen(folder)
             except FileExistsError:
                 # Its officers are at work on it: their way in is not taken from them.
                 process.say("another sealed daemon has this data directory\n")
@@ -331,7 +315,7 @@ def main() -> int:
                 return 1
             with listener:
                 _unseal(custodian, listener)
-            (folder / SOCKET).unlink(missing_ok=True)
+            (folder / unseal_socket.NAME).unlink(missing_ok=True)
         if custodian.kek is None:
             return 1
         link.send(b"open")
