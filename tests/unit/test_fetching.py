@@ -1,18 +1,23 @@
 """What the gateway fetches: from where it may, from the very address it looked at, and no more."""
 
 import asyncio
+import base64
 import hashlib
 import io
+import json
+import os
 import socket
 import zipfile
 
 import anyio
 import httpcore
 import pytest
+from privyseal.verify import MANIFEST
 from privyseal.verify.errors import VerificationError
 from privyseald.gateway import artifacts
 from privyseald.gateway.artifacts import Bundles, Cache, fetch_into
 from privyseald.gateway.fetch import ArtifactError, Fetcher, PublicNetwork, Sources
+from privyseald.gateway.manifests import ManifestFiles
 
 from tests.unit.test_formats import statement
 
@@ -123,3 +128,81 @@ def test_a_member_of_a_bundle_is_of_bounded_size(tmp_path, monkeypatch):
     with pytest.raises(VerificationError, match="larger than the gateway serves"):
         asyncio.run(bundles.read(signed, url, "large.js"))
     assert asyncio.run(bundles.read(signed, url, "none.js")) is None
+
+
+def manifest_of(**entries):
+    """Return a manifest that lists files by name: size, and what has its digest."""
+    return json.dumps(
+        [
+            {
+                "href": name,
+                "size": size,
+                "integrity": f"sha512-{b64(hashlib.sha512(data).digest())}",
+            }
+            for name, (size, data) in entries.items()
+        ]
+    ).encode()
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+class Served:
+    """Serves a manifest and, for whatever else is asked for, more than anybody listed."""
+
+    def __init__(self, manifest):
+        self.manifest, self.endless = manifest, Endless()
+
+    def pieces(self, url):
+        if url.endswith(MANIFEST):
+            return self._whole()
+        return self.endless.pieces(url)
+
+    async def _whole(self):
+        yield self.manifest
+
+
+def read_listed(folder, served, name):
+    signed = statement(manifest_sha256=hashlib.sha256(served.manifest).digest())
+    files = ManifestFiles(Cache(folder / "cache", 1 << 20), served)
+    return asyncio.run(files.read(signed, f"https://cdn.example/{MANIFEST}", name))
+
+
+def test_of_a_single_file_no_more_is_fetched_than_the_manifest_lists(tmp_path):
+    served = Served(manifest_of(a=(2500, b"x" * 2500)))
+    with pytest.raises(VerificationError, match="longer than what was signed"):
+        read_listed(tmp_path, served, "a")
+    assert served.endless.given == 3
+    assert read_listed(tmp_path, served, "b") is None
+
+
+def test_a_file_is_listed_with_a_size_that_is_served(tmp_path):
+    for size in (-1, artifacts.MAX_FILE + 1, "1", None):
+        with pytest.raises(VerificationError, match="manifest is malformed"):
+            read_listed(tmp_path, Served(manifest_of(a=(size, b"x"))), "a")
+    short = manifest_of(a=(1, b"x")).replace(b64(hashlib.sha512(b"x").digest()).encode(), b"AAAA")
+    with pytest.raises(VerificationError, match="manifest is malformed"):
+        read_listed(tmp_path, Served(short), "a")
+
+
+def test_the_longest_unused_go_from_a_full_cache_and_no_others(tmp_path):
+    cache = Cache(tmp_path / "cache", 1000)
+
+    def content(file):
+        async def write():
+            file.write(b"x" * 300)
+            yield
+
+        return write()
+
+    async def scenario():
+        for number, name in enumerate("abc"):
+            os.utime(await cache.get(name, content), (number, number))
+        # What is used again is not the longest unused any more.
+        await cache.get("a", content)
+        await cache.get("d", content)
+        await asyncio.to_thread(cache._prune)
+
+    asyncio.run(scenario())
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"a", "c", "d"}

@@ -1,7 +1,11 @@
 """What is resolved of a channel, a snapshot and a place: what the log says now, and no more."""
 
+from dataclasses import replace
+
 import pytest
+from privyseal.verify.errors import VerificationError
 from privyseal.verify.statement import NativeRange
+from privyseald.adapters.repositories_releases import SqlReleases
 from privyseald.model.native import NativeVersion
 from privyseald.services.releases import Artifact
 
@@ -37,6 +41,25 @@ def test_a_withdrawn_releases_snapshot_is_not_served(world):
     name = snapshot(world)
     withdraw(world, 1)
     assert resolve(world, "snapshot", APP, name) is None
+
+
+@pytest.mark.parametrize("change", ["app", "version"])
+def test_a_receipt_of_another_release_is_not_served(world, monkeypatch, change):
+    """Also where a daemon of before logged the registration without the statement's digest."""
+    name = snapshot(world)
+    read = SqlReleases.signed
+
+    def another(self, _app, **which):
+        return read(self, APP, **which)
+
+    world.run(world.resolver.snapshot(APP, name))
+    state = world.run(world.resolver._follower.state())
+    release = state.releases[f"apps/{APP}/releases/1"]
+    other = replace(release, statement_sha256=b"", **{change: "other"})
+    monkeypatch.setattr(SqlReleases, "signed", another)
+    with pytest.raises(VerificationError, match="another release"):
+        world.run(world.resolver._receipt(other))
+    assert world.run(world.resolver._receipt(replace(release, statement_sha256=b"")))
 
 
 def test_of_a_place_the_newest_that_was_not_withdrawn_is_served(world):
