@@ -241,3 +241,18 @@ def test_a_frame_is_so_long_at_most(length):
         wire.frame(bytes(wire.MAX_FRAME + 1))
     whole = bytes(wire.MAX_FRAME)
     assert wire.unframe(bytearray(wire.frame(whole))) == [whole]
+
+
+@pytest.mark.parametrize(
+    ("app", "key", "scheme", "says"),
+    [
+        (LOG_APP, "checkpoint", Scheme.STATEMENT_V1, "made by its daemon"),
+        ("a", "sparkle-ed25519", Scheme.SPARKLE_ED25519, "not taken for this"),
+    ],
+)
+def test_what_signs_the_log_or_whole_archives_is_adopted_from_nowhere(
+    keeper, app, key, scheme, says
+):
+    identity = KeyIdentity(app, key, 1, scheme, Algorithm.ED25519)
+    call = pb.GenerateKey(identity=wire.identity_to_wire(identity), adopt_uri="pkcs11:object=x")
+    assert says in keeper.refuses(generate_key=call)
