@@ -146,6 +146,23 @@ def test_a_key_vouches_for_a_later_version_of_its_own_alone(keeper):
         )
 
 
+def test_a_key_vouches_for_none_that_the_keyholder_did_not_make(keeper):
+    """Whoever has the daemon has another's public key vouched for, under a name of its choice."""
+    old = keeper.key("a", "minisign", 1, Scheme.MINISIGN)
+    new = keeper.key("a", "minisign", 2, Scheme.MINISIGN)
+    theirs = keeper.key("b", "minisign", 2, Scheme.MINISIGN)
+    call = successor(old, new)
+    call.new_public_key = theirs.public_key
+    assert "not the new version's" in keeper.refuses(sign_successor=call)
+    # With the name changed so that it fits, the key that is named does not open any more.
+    call.new_key.identity.public_key_sha256 = hashlib.sha256(theirs.public_key).digest()
+    response = keeper.worker.answer(pb.Request(id=7, sign_successor=call))
+    assert response.failure.kind == pb.Failure.KIND_KEY_UNUSABLE
+    call.new_public_key = b"no key at all"
+    call.new_key.identity.public_key_sha256 = hashlib.sha256(call.new_public_key).digest()
+    assert "malformed" in keeper.refuses(sign_successor=call)
+
+
 def test_the_logs_key_vouches_for_none_and_is_not_destroyed(keeper):
     next_one = keeper.key(LOG_APP, "checkpoint", 2, Scheme.STATEMENT_V1)
     assert "later version" in keeper.refuses(sign_successor=successor(keeper.log, next_one))
