@@ -203,6 +203,13 @@ def test_an_archive_is_signed_as_it_is(keyholder):
         for bad in (archive[:-1], archive + b"x", b"x" * len(archive), b""):
             with pytest.raises(InvalidArgument, match="not the one that was signed"):
                 await sign(content, key, data=bad)
+
+        async def endless():
+            while True:
+                yield bytes(500_000)
+
+        with pytest.raises(InvalidArgument, match="not the one that was signed"):
+            await asyncio.wait_for(pool.sign_archive(content, [key.wrapped], endless()), 10)
         for wrong in (stranger, other):
             with pytest.raises(FailedPrecondition):
                 await sign(content, key, wrong)

@@ -40,6 +40,29 @@ def source(tmp_path):
         yield running
 
 
+FORKING = """
+import json, os, pathlib
+from privyseald.keyholder import process
+opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
+ours, theirs = os.pipe()
+def work():
+    found = [int(p.name) for p in pathlib.Path("/proc/self/fd").iterdir() if p.exists()]
+    os.write(theirs, json.dumps([found, dict(os.environ)]).encode())
+    return 7
+child = process.fork(work, keep=theirs, env={"ONLY": "this"})
+found, environment = json.loads(os.read(ours, 65536))
+assert set(found) <= {0, 1, 2, theirs}, found
+assert environment == {"ONLY": "this"}, environment
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+
+
+def test_a_fork_of_the_custodian_has_nothing_else_of_it():
+    """Neither files, such as other keyholders' sockets, nor the environment, which has secrets."""
+    env = {**os.environ, "AWS_SECRET_ACCESS_KEY": "secret"}
+    subprocess.run([sys.executable, "-c", FORKING], env=env, check=True, timeout=30)
+
+
 def test_the_daemon_holds_no_end_that_the_key_could_be_read_from(source, tmp_path):
     kek = (tmp_path / "kek").read_bytes()
     ours, theirs = socket.socketpair()

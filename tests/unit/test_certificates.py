@@ -136,3 +136,26 @@ def test_a_certificate_of_after_2049_is_read_by_others():
         )
         == root.public_key
     )
+
+
+def test_a_root_issues_for_keys_and_a_leaf_for_nobody():
+    keystore = SoftwareKeystore(b"k" * 32)
+    key, root = party(keystore, Scheme.EXPO_ROOT_V1)
+    _, leaf = party(keystore, Scheme.EXPO_V1)
+    signer, validity = keystore.open(key), Validity(0, 90 * DAY)
+    top, end = (
+        x509.load_der_x509_certificate(certificates.issue(subject, root, signer, validity, 0))
+        for subject in (root, leaf)
+    )
+    basic = top.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert basic.critical
+    # Nobody whom it issues for issues for others.
+    assert (basic.value.ca, basic.value.path_length) == (True, 0)
+    usage = top.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.key_cert_sign
+    assert not usage.digital_signature
+    with pytest.raises(x509.ExtensionNotFound):
+        end.extensions.get_extension_for_class(x509.BasicConstraints)
+    usage = end.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.digital_signature
+    assert not usage.key_cert_sign

@@ -1,15 +1,20 @@
 import dataclasses
 import os
 import pickle
+import weakref
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from privyseal.verify.keys import load_public_key, verify_signature
-from privyseal.verify.statement import Statement
+from privyseal.verify.statement import NativeRange, Statement
 from privyseald.keyholder import wire
 from privyseald.keyholder.keystore import KeyUnusableError, SoftwareKeystore
+from privyseald.keyholder.keystores import Keystores
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.keyholder.worker import Worker
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme, WrappedKey
+
+from tests.simulator import EXPO
 
 KEK = os.urandom(32)
 
@@ -166,3 +171,51 @@ def test_bare_rsa_signs_a_digest_or_a_session_key_and_nothing_else(length):
     assert opened.sign_rsa_bare(b"k" * 16)
     with pytest.raises(KeyUnusableError, match="only 16 or 32 bytes"):
         opened.sign_rsa_bare(b"x" * length)
+
+
+def test_a_key_that_signs_wrongly_is_not_opened(monkeypatch):
+    """A trial signature tells when a key is loaded, and not first when a release waits."""
+    store = SoftwareKeystore(KEK)
+    made = store.generate(identity(algorithm=Algorithm.P256))
+
+    def fail(*_):
+        raise InvalidSignature
+
+    with monkeypatch.context() as broken:
+        broken.setattr("privyseald.keyholder.keystore.verify_message", fail)
+        with pytest.raises(InvalidSignature):
+            store.open(made.wrapped)
+    assert store.open(made.wrapped).sign(b"message")
+
+
+def test_a_destroyed_key_is_in_no_memory_any_more():
+    store = SoftwareKeystore(KEK)
+    made = store.generate(identity())
+    loaded = weakref.ref(store.open(made.wrapped))
+    assert store.open(made.wrapped) is loaded()
+    Keystores(store).destroy(made.wrapped)
+    assert loaded() is None
+
+
+def test_all_of_a_release_goes_to_the_keyholder():
+    """What the way there left out would be signed as if nobody had said it."""
+    whole = Statement(
+        app="a",
+        version="1.2.3",
+        counter=7,
+        bundle_sha256=b"b" * 32,
+        bundle_length=99,
+        manifest_sha256=b"m" * 32,
+        native_ranges=(NativeRange("android", "1", "2", "3"), NativeRange("ios", "4", "5", "6")),
+        source_commit="abcdef1",
+        signed_at=1_800_000_000,
+        log_origin="example.com/log",
+        bundle_blake2b=b"2" * 64,
+        codepush_sha256=b"c" * 32,
+        expo=EXPO,
+    )
+    empty = Statement("", "", 0, b"", 0, b"", (), "", 0, "")
+    for field in dataclasses.fields(Statement):
+        assert getattr(whole, field.name) != getattr(empty, field.name), "it says all"
+    sent = wire.content_to_wire(whole).SerializeToString()
+    assert wire.content_from_wire(pb.ReleaseContent.FromString(sent)) == whole

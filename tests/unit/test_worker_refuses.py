@@ -163,6 +163,13 @@ def test_a_key_vouches_for_none_that_the_keyholder_did_not_make(keeper):
     assert "malformed" in keeper.refuses(sign_successor=call)
 
 
+def test_a_key_of_a_kind_that_its_scheme_cannot_use_signs_nothing(keeper):
+    """Its wrapping is right; only no daemon makes such a key."""
+    wrong = keeper.key("a", "capawesome-v1", 1, Scheme.CAPAWESOME_V1, Algorithm.ED25519)
+    call = release(keeper, wrong)
+    assert "cannot use this algorithm" in keeper.refuses(sign_release=call)
+
+
 def test_the_logs_key_vouches_for_none_and_is_not_destroyed(keeper):
     next_one = keeper.key(LOG_APP, "checkpoint", 2, Scheme.STATEMENT_V1)
     assert "later version" in keeper.refuses(sign_successor=successor(keeper.log, next_one))
