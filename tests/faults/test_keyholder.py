@@ -18,7 +18,7 @@ import pytest
 from privyseal.verify.merkle import EMPTY_ROOT
 from privyseal.verify.note import Checkpoint
 from privyseald.keyholder import custodian as custodian_module
-from privyseald.keyholder import supervisor
+from privyseald.keyholder import kek, supervisor
 from privyseald.keyholder.custody_settings import CustodySettings
 from privyseald.keyholder.keystores import HsmSettings
 from privyseald.keyholder.log_keyholder import LogKeyholder
@@ -129,6 +129,19 @@ def test_what_lies_in_the_working_directory_is_no_module_of_the_custodian(tmp_pa
     monkeypatch.chdir(tmp_path)
     with custodian(tmp_path) as running:
         assert running.opened
+
+
+def test_a_share_is_not_tried_as_a_pin(tmp_path, monkeypatch):
+    """Tokens lock after a few wrong PINs, and officers are a few."""
+    token = HsmSettings(module="m", token="t", state=str(tmp_path), pin_prompt=True)
+    keeper = custodian_module.Custodian(None, CustodySettings(str(tmp_path), token=token))
+    tried = []
+    monkeypatch.setattr(custodian_module, "_log_in", tried.append)
+    _, shares = kek.split(bytes(32), 2, 3)
+    for given in (shares[0], f"share 1 of 3: {shares[1]}", shares[2].upper()):
+        answer = keeper.offer({"pin": given})
+        assert "that is a share; the token's PIN comes first" in answer["error"]
+    assert (tried, keeper.pin) == ([], "")
 
 
 @pytest.mark.parametrize("how", ["dies", "writes half", "ends before it is looked at"])
