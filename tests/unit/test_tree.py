@@ -5,6 +5,7 @@ import os
 import pytest
 from privyseal.bundling import tree
 from privyseal.errors import BuildError
+from privyseal.verify import MANIFEST
 
 
 @pytest.fixture
@@ -97,3 +98,9 @@ def test_a_build_has_a_bounded_number_of_files_and_bytes(build, monkeypatch):
     monkeypatch.setattr(tree, "MAX_FILES", 2)
     monkeypatch.setattr(tree, "MAX_TOTAL", 14)
     refused(build, "or 4 GB")
+
+
+def test_a_manifest_of_before_and_what_finders_leave_behind_are_no_files_of_the_build(build):
+    for name in (MANIFEST, f"assets/{MANIFEST}", ".DS_Store", "assets/.DS_Store"):
+        (build / name).write_text("1")
+    assert names(build) == ["assets/app.js", f"assets/{MANIFEST}", "index.html"]
