@@ -396,6 +396,9 @@ def test_who_has_the_archive_verifies_what_is_signed_over_it(tmp_path):
         given = [tmp_path / name for name in ("bundle.zip", "receipt.json", "key.pem", "log.vkey")]
         if good:
             assert verified(*given).statement == statement
+            (tmp_path / "other.pem").write_text(spki_pem(spki_der(OTHER.public_key())))
+            with pytest.raises(VerificationError, match="another statement key"):
+                verified(*given[:2], tmp_path / "other.pem", given[3])
             continue
         with pytest.raises(VerificationError, match="sparkle-ed25519 signature does not verify"):
             verified(*given)

@@ -10,6 +10,7 @@ from privyseal.cli import log
 from privyseal.cli.main import cli
 from privyseal.v1 import log_service_pb2 as pb
 from privyseal.verify.canonical import canonical
+from privyseal.verify.errors import VerificationError
 
 LEAVES = [
     canonical(
@@ -74,3 +75,31 @@ def test_all_of_them_are_shown_in_order(asked):
 def test_an_app_is_named_either_way(asked):
     assert shown("--app-id", "apart") == shown("--app-id", "apps/apart") == [24]
     assert len(asked) == 2 * len(LEAVES)
+
+
+@pytest.mark.parametrize("wrong", [[], [1], [0, 2], [0, 0], [1, 0]])
+def test_leaves_are_shown_in_their_order_and_none_is_left_out(wrong):
+    def entries(_):
+        answer = pb.ListEntriesResponse(log_size=3)
+        for index in wrong:
+            answer.entries.add(index=index, leaf=LEAVES[index])
+        return answer
+
+    to = SimpleNamespace(log=SimpleNamespace(ListEntries=entries))
+    to.call = lambda method, request: method(request)
+    with pytest.raises(VerificationError, match="does not show leaf 0"):
+        log._leaves(to, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told", "says"),
+    [
+        ({}, {"a": "1"}, "the daemon lacks a"),
+        ({"a": "1"}, {}, "the log does not tell of a"),
+        ({"a": "1"}, {"a": "2"}, "of a the daemon says: 1; the log tells: 2"),
+    ],
+)
+def test_what_the_daemon_has_is_compared_with_what_the_log_tells(facts, told, says):
+    with pytest.raises(VerificationError, match=says):
+        log._compare(facts, told, set())
+    log._compare(facts, told, {"a"})

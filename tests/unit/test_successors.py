@@ -3,10 +3,13 @@
 import dataclasses
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from privyseal.cli.log import proved_promotions
+from privyseal.v1 import log_service_pb2 as log_pb
 from privyseal.verify.canonical import canonical
 from privyseal.verify.errors import VerificationError
 from privyseal.verify.keys import spki_der
@@ -141,3 +144,38 @@ def test_the_log_tells_of_a_promotion_by_this_very_record():
     elsewhere = dataclasses.replace(logged(data), proof=(bytes(32),))
     with pytest.raises(VerificationError, match="does not lead to"):
         verify_logged(data, elsewhere, LOG)
+
+
+def daemon(*leaves, proofs=None):
+    """Return a connection to a daemon whose log has these leaves, of which there are two."""
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    text = Checkpoint(LOG.name, 2, node_hash(*hashes)).text()
+    note = format_note(text, LOG.name, LOG.public_key, LOG_KEY.sign(text.encode()))
+    answers = {
+        "GetCheckpoint": lambda _: log_pb.GetCheckpointResponse(checkpoint=note),
+        "ListEntries": lambda _: log_pb.ListEntriesResponse(
+            entries=[{"index": n, "leaf": leaf} for n, leaf in enumerate(leaves)]
+        ),
+        "GetInclusionProof": lambda request: log_pb.GetInclusionProofResponse(
+            hashes=[(proofs or hashes)[1 - request.index]]
+        ),
+    }
+    to = SimpleNamespace(log=SimpleNamespace(**answers))
+    to.call = lambda method, request: method(request)
+    return to
+
+
+def test_the_log_is_asked_for_each_promotion_and_for_its_proof(tmp_path):
+    path = tmp_path / "log.vkey"
+    path.write_text(LOG.vkey())
+    data, other = record()[1], canonical({"act": "deploy"})
+    leaf = logged(data).leaf
+    found = proved_promotions(daemon(other, leaf), [data], path)
+    assert (found[data].index, found[data].leaf) == (1, leaf)
+    with pytest.raises(VerificationError, match="does not tell of a successor record"):
+        proved_promotions(daemon(other, other), [data], path)
+    another = logged(data, keyVersion="apps/b/keys/minisign/versions/2").leaf
+    with pytest.raises(VerificationError, match="does not tell that version 2"):
+        proved_promotions(daemon(other, another), [data], path)
+    with pytest.raises(VerificationError, match="does not lead to"):
+        proved_promotions(daemon(other, leaf, proofs=[bytes(32)] * 2), [data], path)

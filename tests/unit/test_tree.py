@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from privyseal.bundling import tree
+from privyseal.bundling import bundle, tree
 from privyseal.errors import BuildError
 from privyseal.verify import MANIFEST
 
@@ -104,3 +104,33 @@ def test_a_manifest_of_before_and_what_finders_leave_behind_are_no_files_of_the_
     for name in (MANIFEST, f"assets/{MANIFEST}", ".DS_Store", "assets/.DS_Store"):
         (build / name).write_text("1")
     assert names(build) == ["assets/app.js", f"assets/{MANIFEST}", "index.html"]
+
+
+def grown(path):
+    path.write_text("12")
+
+
+def touched(path):
+    os.utime(path, (1, 1))
+
+
+def replaced(path):
+    status = path.stat()
+    (path.parent / "new").write_text("2")
+    (path.parent / "new").replace(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("how", [grown, touched, replaced])
+def test_a_file_that_changed_since_it_was_found_is_not_bundled(build, monkeypatch, how):
+    def later(root, **options):
+        found = scan(root, **options)
+        how(build / "assets/app.js")
+        return found
+
+    scan = tree.scan
+    monkeypatch.setattr(bundle, "scan", later)
+    target = build.parent / "bundle.zip"
+    with pytest.raises(BuildError, match="changed while it was being read"):
+        bundle.write_bundle(build, target)
+    assert [path.name for path in build.parent.iterdir()] == ["www"]
