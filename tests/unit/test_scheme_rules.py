@@ -34,7 +34,8 @@ def test_expo_has_a_signature_for_each_update(length):
     signed = statement(expo=expo.Expo(updates))
     halves = expo.signatures(signed, b"a" * 256 + b"i" * 256)
     assert halves == {"android": b"a" * 256, "ios": b"i" * 256}
-    with pytest.raises(VerificationError):
+    why = "lacks a signature" if length % 2 else "does not verify"
+    with pytest.raises(VerificationError, match=why):
         schemes.verify("expo-v1", RSA, bytes(length), signed, signed.build())
     with pytest.raises(VerificationError, match="no Expo update"):
         expo.signatures(statement(), bytes(512))

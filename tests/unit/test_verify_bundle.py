@@ -213,7 +213,7 @@ def test_a_digest_that_nobody_here_can_check_is_refused(made):
     data, statement = made
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         listed = json.loads(archive.read(MANIFEST))
-    listed[0]["integrity"] += " sha3-256-AAAA"
+    listed[0]["integrity"] += " md5-AAAA"
     manifest = json.dumps(listed).encode()
     other = rezipped(data, lambda f: {**f, MANIFEST: manifest}.items())
     right = replace(of(other, statement), manifest_sha256=hashlib.sha256(manifest).digest())
