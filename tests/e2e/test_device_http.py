@@ -11,12 +11,13 @@ import uuid
 import pytest
 from privyseald.adapters import pki
 from privyseald.gateway import server as gateway_server
+from privyseald.gateway.app import MAX_BODY
 
 from tests.conftest import Daemon, zygote
 
 
-def answer(url, method="GET", context=None, **headers):
-    request = urllib.request.Request(url, method=method, headers=headers)
+def answer(url, method="GET", context=None, data=None, **headers):
+    request = urllib.request.Request(url, data, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10, context=context) as got:
             return got.status, json.load(got)
@@ -38,6 +39,19 @@ def test_a_refusal_has_the_shape_that_ionics_client_reads(daemon, path, method, 
     got, told = answer(daemon.gateway + path, method)
     assert got == status
     assert told["error"]["message"]
+
+
+@pytest.mark.parametrize(("length", "status"), [(MAX_BODY, 200), (MAX_BODY + 1, 400)])
+def test_a_body_is_of_bounded_length(daemon, length, status):
+    asked = {"channel_name": "none", "device": {"binary_version": "1", "platform": "android"}}
+    body = json.dumps(asked).encode()
+    got, _ = answer(
+        f"{daemon.gateway}/apps/nobody/channels/check-device",
+        "POST",
+        data=body + b" " * (length - len(body)),
+        **{"content-type": "application/json"},
+    )
+    assert got == status
 
 
 def test_a_slash_too_many_leads_to_the_same(daemon):
