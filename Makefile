@@ -17,7 +17,7 @@ demo: .venv/ready
 
 test: .venv/ready
 	sh .ci/system-packages interop
-	$(BIN)/python -m pytest -n 3 -m "not long"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not long"
 
 test-long: .venv/ready
 	sh .ci/system-packages interop
