@@ -130,6 +130,16 @@ def test_a_sealed_daemon_is_unsealed_however_long_its_directorys_path_is(tmp_pat
         running.stop()
 
 
+def test_a_sealed_daemon_that_nobody_can_unseal_says_why(vault, tmp_path):
+    rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, PASSPHRASE))
+    (vault.data / "unseal.sock").mkdir()
+    start_sealed(vault)
+    wait_for(lambda: "nobody can unseal it: unseal.sock: Is a directory" in vault.log_text(), vault)
+    assert "Traceback" not in vault.log_text()
+    (vault.data / "unseal.sock").rmdir()
+    wait_for((vault.data / "unseal.sock").is_socket, vault)
+
+
 def test_a_passphrase_in_a_file_opens_without_people(vault, www, tmp_path):
     rewrap(vault, "passphrase", "--new-secret-file", secret(tmp_path, PASSPHRASE))
     (vault.data / "privyseald.toml").write_text(

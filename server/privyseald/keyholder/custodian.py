@@ -313,6 +313,10 @@ def main() -> int:
                 process.say("another sealed daemon has this data directory\n")
                 threading.Event().wait(2)
                 return 1
+            except OSError as error:
+                process.say(f"nobody can unseal it: unseal.sock: {error.strerror}\n")
+                threading.Event().wait(2)
+                return 1
             with listener:
                 _unseal(custodian, listener)
             (folder / unseal_socket.NAME).unlink(missing_ok=True)
