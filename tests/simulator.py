@@ -131,7 +131,7 @@ class World:
         self.access = Access(self.store, policies, clock, refusals)
         parts = (self.store, self.access, self.keyholder, clock)
         self.renewal = Renewal(self.store, self.keyholder)
-        makes = CertifiedKeys(self.store, self.keyholder, clock, self)
+        makes = CertifiedKeys(self.store, self.keyholder, clock, self, pauses=(0,))
         self.keys = Keys(self.store, self.access, makes, clock)
         self.versions = Versions(self.store, self.access, makes, clock)
         self.rotations = Rotations(*parts, versions=self.versions, renewal=self.renewal)

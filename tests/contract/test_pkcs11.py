@@ -6,8 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -21,69 +20,17 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from pkcs11 import Mechanism
 from pkcs11.exceptions import OperationActive
-from privyseal.verify.keys import load_public_key
-from privyseal.verify.statement import PAYLOAD_TYPE, pae
 from privyseald.keyholder import wire
 from privyseald.keyholder.hsm import HsmKey
-from privyseald.keyholder.keystore import SoftwareKeystore, verify_message
-from privyseald.keyholder.keystores import HsmDownError, HsmSettings
-from privyseald.keyholder.supervisor import KeyholderPool
+from privyseald.keyholder.keystore import SoftwareKeystore
+from privyseald.keyholder.keystores import HsmDownError
 from privyseald.keyholder.v1 import keyholder_pb2 as pb
 from privyseald.keyholder.worker import Worker
 from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
-from privyseald.model.schemes import Algorithm, KeyIdentity, KeyPlace, Scheme
+from privyseald.model.schemes import Algorithm, KeyPlace
 
-from tests.conftest import custodian
 from tests.contract.test_keyholders import STATEMENT
-from tests.softhsm import SoftHsm
-
-IN_TOKEN = KeyPlace(token=True)
-
-
-@pytest.fixture
-def token(tmp_path, monkeypatch):
-    made = SoftHsm(tmp_path / "hsm")
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    return made
-
-
-def settings(token, folder, **changes):
-    made = HsmSettings(token.module, token.label, str(folder), pin_file=str(token.pin_file))
-    return replace(made, **changes)
-
-
-def with_pool(token, folder, scenario, *, processes=1, **changes):
-    """Run a coroutine with keyholders on the token."""
-
-    async def run():
-        pool = KeyholderPool(source, processes, token=True)
-        await pool.start()
-        try:
-            return await scenario(pool)
-        finally:
-            await pool.stop()
-
-    with custodian(folder, settings(token, folder, **changes)) as source:
-        return asyncio.run(run())
-
-
-def identity(algorithm=Algorithm.P256, version=1):
-    return KeyIdentity("a", "statement", version, Scheme.STATEMENT_V1, algorithm)
-
-
-async def sign(pool, made, counter=1):
-    """Sign a release, and check the signature."""
-    payload, raw = await pool.sign_release(replace(STATEMENT, counter=counter), made.wrapped, [])
-    verify_message(load_public_key(made.public_key), raw[0], pae(PAYLOAD_TYPE, payload))
-
-
-def told_of(pid, what):
-    return Path(f"/proc/{pid}/{what}").read_text()
-
-
-def calls(token, name):
-    return len(re.findall(rf"^\d+: {name}$", token.spied.read_text(), re.MULTILINE))
+from tests.token_pool import IN_TOKEN, calls, identity, settings, sign, told_of, with_pool
 
 
 def test_point_1_and_9_processes_with_a_session_each_sign_at_once(token, tmp_path):

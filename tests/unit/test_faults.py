@@ -2,7 +2,7 @@
 
 import pytest
 from privyseald.adapters.alarm import LoudAlarm
-from privyseald.model.errors import Unavailable, explain
+from privyseald.model.errors import FailedPrecondition, Unavailable, explain
 from privyseald.model.schemes import Algorithm, KeyIdentity, Scheme
 from privyseald.rpc.status import to_status
 from privyseald.services.certificates import CertifiedKeys
@@ -93,7 +93,37 @@ def test_a_key_that_nobody_has_and_that_stays_is_told_of(world, monkeypatch):
         raise Unavailable("come back", reason="DOWN")
 
     monkeypatch.setattr(world.keyholder, "destroy", down)
-    makes = CertifiedKeys(world.store, world.keyholder, world.clock, world)
+    makes = CertifiedKeys(world.store, world.keyholder, world.clock, world, pauses=(0, 0))
     world.run(makes.destroy_unless_kept(made))
     told = ("destroy a key that was made for nothing", identity.name, "DOWN: come back")
     assert world.undone == [told]
+
+
+@pytest.mark.parametrize("downs", [0, 1, 2])
+def test_a_key_that_nobody_has_is_destroyed_when_its_token_comes_back(world, monkeypatch, downs):
+    identity = KeyIdentity(APP, world.key, 2, Scheme.STATEMENT_V1, Algorithm.ED25519)
+    made = world.run(world.keyholder.generate(identity)).wrapped
+    left, destroyed = [Unavailable("come back", reason="DOWN")] * downs, []
+
+    async def down(key):
+        if left:
+            raise left.pop()
+        destroyed.append(key)
+
+    monkeypatch.setattr(world.keyholder, "destroy", down)
+    makes = CertifiedKeys(world.store, world.keyholder, world.clock, world, pauses=(0, 0))
+    world.run(makes.destroy_unless_kept(made))
+    assert (destroyed, world.undone) == ([made], [])
+
+
+def test_a_key_that_cannot_be_destroyed_is_told_of_at_once(world, monkeypatch):
+    identity = KeyIdentity(APP, world.key, 2, Scheme.STATEMENT_V1, Algorithm.ED25519)
+    made = world.run(world.keyholder.generate(identity)).wrapped
+
+    async def another(_):
+        raise FailedPrecondition("another key is there", reason="KEY_UNUSABLE")
+
+    monkeypatch.setattr(world.keyholder, "destroy", another)
+    makes = CertifiedKeys(world.store, world.keyholder, world.clock, world, pauses=(600,))
+    world.run(makes.destroy_unless_kept(made))
+    assert len(world.undone) == 1

@@ -33,7 +33,7 @@ from privyseald.keyholder.hsm_objects import (
     public_key,
     token_objects,
 )
-from privyseald.keyholder.hsm_session import log_in, token_errors
+from privyseald.keyholder.hsm_session import Turns, in_turn, log_in, token_errors
 from privyseald.keyholder.keystore import (
     BARE_LENGTHS,
     TOKEN,
@@ -123,11 +123,13 @@ class HsmKeystore:
     def __init__(self, settings: HsmSettings, sealer: SoftwareKeystore) -> None:
         self._settings = settings
         self._sealer = sealer
+        self.turns = Turns(settings)
         self._session: Any = None
         self._connected_at = 0.0
         self._had_keys = False
         self._opened: dict[tuple[KeyIdentity, bytes], HsmKey] = {}
 
+    @in_turn
     def connect(self) -> None:
         """Open the session and log in, at most once with a PIN that is wrong.
 
@@ -144,6 +146,7 @@ class HsmKeystore:
         shown = self._require().get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
         return next(iter(shown), None) is not None
 
+    @in_turn
     def _begin_anew(self) -> None:
         """Open another session: one need not show what others did since it began."""
         with token_errors():
@@ -172,6 +175,7 @@ class HsmKeystore:
         """Whether there is a session."""
         return self._session is not None
 
+    @in_turn
     def generate(self, identity: KeyIdentity) -> GeneratedKey:
         """Make a key pair in the token that can sign and nothing else."""
         self._require_able(identity.algorithm)
@@ -199,8 +203,9 @@ class HsmKeystore:
                     **options,
                 )
             uri = replace(self._address(), label=identity.name, id=key_id)
-            return self._take(identity, uri, self._find(uri, identity.algorithm), generated=True)
+            return self._take(identity, uri, self._made(uri, identity.algorithm), generated=True)
 
+    @in_turn
     def adopt(self, identity: KeyIdentity, uri: str) -> GeneratedKey:
         """Take a key that is in the token already."""
         try:
@@ -230,6 +235,7 @@ class HsmKeystore:
             )
         return self._take(identity, address, found, generated=False)
 
+    @in_turn
     def add(self, identity: KeyIdentity, pkcs8: bytes) -> GeneratedKey:
         """Put a private key, PKCS #8 DER, into the token, from where it never comes back."""
         self._require_able(identity.algorithm)
@@ -242,7 +248,7 @@ class HsmKeystore:
             session.create_object({**private_part, **common, **PRIVATE_TEMPLATE})
             session.create_object({**public_part, **common, Attribute.VERIFY: True})
             uri = replace(self._address(), label=identity.name, id=key_id)
-            return self._take(identity, uri, self._find(uri, identity.algorithm), generated=False)
+            return self._take(identity, uri, self._made(uri, identity.algorithm), generated=False)
 
     @contextlib.contextmanager
     def _whole(self, key_id: bytes) -> Iterator[None]:
@@ -260,21 +266,30 @@ class HsmKeystore:
         """Return a key. Raises KeyUnusableError, HsmDownError."""
         at = (key.identity, key.blob)
         if at not in self._opened:
-            uri = TokenUri.parse(self._sealer.unseal(key, TOKEN).decode())
-            private, public = self._find(uri, key.identity.algorithm)
-            if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
-                raise KeyUnusableError("private key does not belong to the public key on record")
-            # It may have been put back with others than it had when it was made or taken.
-            assert_attributes(private, uri, generated=False)
-            loaded = HsmKey(private, public, key.identity.algorithm)
-            loaded.sign(b"privyseal keyholder self-test")
-            self._opened[at] = loaded
+            self._opened[at] = self._load(key)
         return self._opened[at]
 
+    def forget(self, key: WrappedKey) -> None:
+        """Forget a key that was opened; see `TokenKeystore`."""
+        self._opened.pop((key.identity, key.blob), None)
+
+    @in_turn
+    def _load(self, key: WrappedKey) -> HsmKey:
+        uri = TokenUri.parse(self._sealer.unseal(key, TOKEN).decode())
+        private, public = self._find(uri, key.identity.algorithm)
+        if hashlib.sha256(spki_der(public)).digest() != key.identity.public_key_sha256:
+            raise KeyUnusableError("private key does not belong to the public key on record")
+        # It may have been put back with others than it had when it was made or taken.
+        assert_attributes(private, uri, generated=False)
+        loaded = HsmKey(private, public, key.identity.algorithm)
+        loaded.sign(b"privyseal keyholder self-test")
+        return loaded
+
+    @in_turn
     def destroy(self, key: WrappedKey) -> None:
         """Destroy a key's objects in the token; see `TokenKeystore`."""
         uri = TokenUri.parse(self._sealer.unseal(key, TOKEN).decode())
-        self._opened.pop((key.identity, key.blob), None)
+        self.forget(key)
         self._begin_anew()
         if not self._privates(uri):
             # A token that went in this moment shows none, either, and has no other session.
@@ -337,6 +352,14 @@ class HsmKeystore:
         with token_errors():
             wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, **named}
             return list(self._require().get_objects(wanted))
+
+    def _made(self, uri: TokenUri, algorithm: Algorithm) -> tuple[Any, PublicKey]:
+        """Return a key that the token has, since it said so a moment ago."""
+        if not self._privates(uri):
+            self._begin_anew()
+            if not self._privates(uri):
+                raise HsmDownError("the token does not show the key that it just made")
+        return self._find(uri, algorithm)
 
     def _find(self, uri: TokenUri, algorithm: Algorithm) -> tuple[Any, PublicKey]:
         """Return the one private key at an address, and its public key."""

@@ -111,6 +111,10 @@ class TokenKeystore(Protocol):
         """Destroy a key in the token; one that is gone already is destroyed."""
         ...
 
+    def forget(self, key: WrappedKey) -> None:
+        """Forget a key that was opened."""
+        ...
+
 
 @dataclass
 class Keystores:
@@ -149,6 +153,13 @@ class Keystores:
             self.software.forget(key)
             return
         self.token().destroy(key)
+
+    def forget(self, key: WrappedKey) -> None:
+        """Forget an opened key."""
+        if key.blob[:1] != TOKEN:
+            self.software.forget(key)
+        elif self.hsm is not None:
+            self.hsm.forget(key)
 
     def token(self) -> TokenKeystore:
         """Return the token's keystore. Raises KeyUnusableError, HsmDownError."""

@@ -218,6 +218,7 @@ class KeyholderPool:
         call = pb.DestroyKey(key=wire.key_to_wire(key))
         if key.in_token:
             await self._call(pb.Request(destroy_key=call), token=True)
+        call.only_forget = True
         for link in list(self._links):
             request = pb.Request(id=next(self._ids), destroy_key=call)
             # One that dies of it has forgotten, too.

@@ -186,7 +186,10 @@ class Worker:
         key = wire.key_from_wire(request.destroy_key.key)
         if key.identity.app == LOG_APP:
             raise RefusedError("the log's key is not destroyed")
-        self._keystore.destroy(key)
+        if request.destroy_key.only_forget:
+            self._keystore.forget(key)
+        else:
+            self._keystore.destroy(key)
         return pb.Response(destroyed_key=pb.DestroyedKey())
 
     def _with_certificate(

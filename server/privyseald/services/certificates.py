@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from privyseald.model.errors import DomainError, FailedPrecondition
+import asyncio
+from collections.abc import Sequence
+
+from privyseald.model.errors import DomainError, FailedPrecondition, Unavailable
 from privyseald.model.lifecycle import DAY
 from privyseald.model.records import KeyVersionRecord
 from privyseald.model.schemes import (
@@ -36,10 +39,19 @@ class CertifiedKeys:
         keyholder: Makes the key pairs.
         clock: Tells the time.
         alarm: Told of key pairs that stay where they are, though nobody has them.
+        pauses: Seconds to wait before each further try to destroy such a key pair.
     """
 
-    def __init__(self, store: Store, keyholder: Keyholder, clock: Clock, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keyholder: Keyholder,
+        clock: Clock,
+        alarm: Alarm,
+        pauses: Sequence[float] = (1, 2, 4),
+    ) -> None:
         self._alarm = alarm
+        self._pauses = pauses
         self._store = store
         self._keyholder = keyholder
         self._clock = clock
@@ -62,14 +74,23 @@ class CertifiedKeys:
 
     async def destroy_unless_kept(self, made: WrappedKey) -> None:
         """Destroy a key pair of which the store knows nothing; see `KeyMaker`."""
+        for pause in (*self._pauses, None):
+            try:
+                await self._destroy_unless_kept(made)
+            except DomainError as error:
+                # Nobody comes back to it: what can pass is waited for a little.
+                if pause is None or not isinstance(error, Unavailable):
+                    doing = "destroy a key that was made for nothing"
+                    self._alarm.duty_failed(doing, error, made.identity.name)
+                    return
+            else:
+                return
+            await asyncio.sleep(pause)
+
+    async def _destroy_unless_kept(self, made: WrappedKey) -> None:
         digest = made.identity.public_key_sha256
-        try:
-            if await self._store.read(lambda view: view.keys.by_digest(digest)) is None:
-                await self._keyholder.destroy(made)
-        except DomainError as error:
-            self._alarm.duty_failed(
-                "destroy a key that was made for nothing", error, made.identity.name
-            )
+        if await self._store.read(lambda view: view.keys.by_digest(digest)) is None:
+            await self._keyholder.destroy(made)
 
     async def terms(
         self, identity: KeyIdentity, *, exists: bool = False

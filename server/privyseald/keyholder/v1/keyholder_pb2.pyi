@@ -494,16 +494,20 @@ class DestroyKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    ONLY_FORGET_FIELD_NUMBER: _builtins.int
+    only_forget: _builtins.bool
+    """Another process erased it: this one forgets what it opened, and no more."""
     @_builtins.property
     def key(self) -> Global___WrappedKey: ...
     def __init__(
         self,
         *,
         key: Global___WrappedKey | None = ...,
+        only_forget: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "only_forget", b"only_forget"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
