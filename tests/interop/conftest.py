@@ -17,6 +17,8 @@ CLIENTS = {
     "@expo/code-signing-certificates-0.0.6": "0460d57d",
     "node-forge-1.4.3": "0a872d93",
 }
+# A download that stalls is begun anew; npm's own limit is 5 minutes.
+PATIENCE = ("--fetch-timeout=40000", "--fetch-retries=4", "--fetch-retry-mintimeout=1000")
 CACHE = Path(__file__).resolve().parents[2] / "build/npm"
 
 
@@ -40,11 +42,11 @@ def package(spec, prefix=""):
     scratch = CACHE / f"{folder.name}.{os.getpid()}"
     scratch.mkdir()
     done = subprocess.run(
-        ["npm", "pack", "--silent", f"{name}@{version}"],
+        ["npm", "pack", "--silent", *PATIENCE, f"{name}@{version}"],
         cwd=scratch,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=True,
     )
     archive = scratch / done.stdout.split()[-1]
