@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from privyseal.connection import Connection, load_profile
@@ -72,8 +73,11 @@ def test_what_is_refused_leaves_no_key_in_the_token(vault, softhsm, tmp_path):
     request = app_pb.CreateAppRequest(
         app_id="twice-" + uuid.uuid4().hex[:6], in_token=True, request_id=str(uuid.uuid4())
     )
-    with Connection(load_profile(str(vault.data / "admin/profile.toml"), "")) as to:
-        calls = [to.apps.CreateApp.future(request, timeout=30) for _ in range(4)]
+    with (
+        Connection(load_profile(str(vault.data / "admin/profile.toml"), "")) as to,
+        ThreadPoolExecutor(4) as callers,
+    ):
+        calls = [callers.submit(to.call, to.apps.CreateApp, request) for _ in range(4)]
         answers = {call.result().SerializeToString() for call in calls}
     assert len(answers) == 1
     assert keys() == before + 1
