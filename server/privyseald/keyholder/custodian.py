@@ -119,12 +119,11 @@ class Custodian:
                 self._take(given)
         except KekError as refused:
             error = str(refused)
-        params = {} if self._record is None else self._record.params
         return {
             "state": "sealed" if self.wants else "open",
             "wants": self.wants,
             "have": len(self._shares),
-            "need": params.get("threshold", 1),
+            "need": 1 if self._record is None else self._record.threshold,
             "error": error,
         }
 
@@ -168,7 +167,7 @@ class Custodian:
         if keks.share_id(share) != record.params.get("id"):
             raise KekError("that is a share of another set; was the key sealed anew since?")
         self._shares[share] = None
-        if len(self._shares) >= int(record.params["threshold"]):
+        if len(self._shares) >= record.threshold:
             try:
                 self.kek = keks.join(record, list(self._shares))
             except KekError:

@@ -36,6 +36,9 @@ MIN_PASSPHRASE = 12
 _NONCE = 12
 # RFC 9106 section 4, the second recommended option: 64 MiB, three passes, four lanes.
 _ARGON2 = {"iterations": 3, "lanes": 4, "memory_cost": 65_536}
+_MOST = {"iterations": 64, "lanes": 64, "memory_cost": 1 << 22}
+_MOST_SHARES = 16
+_MALFORMED = "kek.json is malformed; restore it from a backup"
 
 
 class KekError(Exception):
@@ -86,11 +89,19 @@ class KekRecord:
                 base64.b64decode(value["sealed"], validate=True),
             )
             version = value["version"]
-        except (ValueError, KeyError, TypeError, binascii.Error):
-            raise KekError("kek.json is malformed; restore it from a backup") from None
+        except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
+            raise KekError(_MALFORMED) from None
         if version != 1:
             raise KekError("kek.json is of a newer version of Privyseal")
+        if record.provider == "shares" and record.threshold not in range(2, _MOST_SHARES + 1):
+            raise KekError(_MALFORMED)
         return record
+
+    @property
+    def threshold(self) -> int:
+        """How many shares open it; 1 if it is not in shares."""
+        value = self.params.get("threshold") if self.provider == "shares" else 1
+        return value if isinstance(value, int) else 0
 
     def checked(self, kek: bytes) -> bytes:
         """Return a key that is the right one. Raises KekError."""
@@ -140,7 +151,7 @@ def open_with_passphrase(record: KekRecord, passphrase: str) -> bytes:
 def _from_passphrase(params: dict[str, Any], passphrase: str) -> bytes:
     try:
         cost = {name: int(params[name]) for name in _ARGON2}
-        if params["kdf"] != "argon2id" or cost["memory_cost"] > 1 << 22:
+        if params["kdf"] != "argon2id" or any(not 1 <= cost[n] <= _MOST[n] for n in cost):
             raise ValueError
         argon2 = Argon2id(
             salt=bytes.fromhex(params["salt"]),
@@ -150,8 +161,8 @@ def _from_passphrase(params: dict[str, Any], passphrase: str) -> bytes:
             memory_cost=cost["memory_cost"],
         )
         return argon2.derive(passphrase.encode())
-    except (KeyError, ValueError, TypeError):
-        raise KekError("kek.json is malformed; restore it from a backup") from None
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise KekError(_MALFORMED) from None
 
 
 def split(kek: bytes, threshold: int, shares: int) -> tuple[KekRecord, list[str]]:
@@ -165,8 +176,9 @@ def split(kek: bytes, threshold: int, shares: int) -> tuple[KekRecord, list[str]
     """
     from shamir_mnemonic import generate_mnemonics
 
-    if not 2 <= threshold <= shares <= 16:
-        raise KekError("threshold and shares must be 2 <= threshold <= shares <= 16")
+    if not 2 <= threshold <= shares <= _MOST_SHARES:
+        numbers = f"2 <= threshold <= shares <= {_MOST_SHARES}"
+        raise KekError(f"threshold and shares must be {numbers}")
     wrapping = secrets.token_bytes(KEK_SIZE)
     words = generate_mnemonics(1, [(threshold, shares)], wrapping)[0]
     params = {"threshold": threshold, "shares": shares, "id": share_id(words[0])}
