@@ -151,3 +151,22 @@ def test_a_record_is_read_up_to_its_bound(tmp_path, sealed):
     (tmp_path / keks.RECORD).write_bytes(b"\xff")
     with pytest.raises(KekError, match="cannot be read"):
         keks.read_record(tmp_path)
+
+
+def test_a_credential_is_this_daemons_key_and_in_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    (tmp_path / "credentials").mkdir()
+    for path, content in (("credentials/kek", KEK), ("credentials/other", bytes(32)), ("kek", KEK)):
+        (tmp_path / path).write_bytes(content)
+        (tmp_path / path).chmod(0o400)
+
+    def of(name):
+        return KekRecord("credential", keks.check_of(KEK), {"name": name})
+
+    assert keks.open_credential(of("kek")) == KEK
+    with pytest.raises(KekError, match="not this daemon's"):
+        keks.open_credential(of("other"))
+    (tmp_path / "credentials/kek").unlink()
+    for name in ("../kek", str(tmp_path / "kek"), "none"):
+        with pytest.raises(KekError, match="no systemd credential"):
+            keks.open_credential(of(name))
