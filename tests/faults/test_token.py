@@ -142,6 +142,15 @@ def test_a_login_that_never_returned_is_not_tried_again_if_it_was_counted(sofths
     (tmp_path / UNANSWERED).touch()
     assert log_in() == "in\n"
     assert not (tmp_path / UNANSWERED).exists()
+    # Unless the token counted a wrong one meanwhile: it was changed there.
+    with pytest.raises(subprocess.CalledProcessError):
+        softhsm.tool("--login", "--pin", "0000", "--list-objects")
+    (tmp_path / UNANSWERED).touch()
+    tried = tries()
+    assert "counted a wrong PIN" in log_in()
+    assert tries() == tried
+    (tmp_path / REFUSED).unlink()
+    softhsm.tool("--list-objects")
     (tmp_path / UNANSWERED).touch()
     given.write_text("1111\n")
     tried = tries()
